@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# What the scripts of this folder share: where things are, what is installed, how rrt is built, a root file system.
+# To be sourced, by a script that has set -euo pipefail.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# The machine's own architecture; nothing here names one.
+target=$(uname -m)-unknown-linux-musl
+
+say() { printf '%s\n' "$*"; }
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+need_root() { [ "$(id -u)" = 0 ] || die "must be run as root: it makes namespaces, mounts and cgroups"; }
+
+# packages PACKAGE...: install those which are missing, and start no service of theirs.
+packages() {
+    local missing=() package policy=/usr/sbin/policy-rc.d made=
+    for package; do
+        [ "$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "installing ${missing[*]}"
+    # A package's own script would start dockerd and containerd on the machine. invoke-rc.d asks this file first.
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        made=1
+    fi
+    local status=0
+    if ! apt_install "${missing[@]}"; then
+        # The lists may be missing (a fresh image) or old.
+        { apt-get -qq update && apt_install "${missing[@]}"; } || status=$?
+    fi
+    [ -z "$made" ] || rm -f "$policy"
+    [ "$status" = 0 ] || die "apt-get could not install: ${missing[*]}"
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+# build_rrt: build the release binary, static, and set $rrt to its path.
+build_rrt() {
+    command -v cargo >/dev/null || die "no cargo: install a Rust toolchain first (https://rustup.rs)"
+    if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
+        rustup target add "$target"
+    fi
+    # cargo asks for the linker `cc` even where the target brings its own C library.
+    command -v cc >/dev/null || packages gcc libc6-dev
+    (cd "$top" && cargo build --quiet --release --target "$target" -p rrt)
+    rrt=${CARGO_TARGET_DIR:-$top/target}/$target/release/rrt
+}
+
+# the_runtime: set $runtime to the absolute path of what is to be tested: $RUNTIME, or rrt, built now.
+the_runtime() {
+    if [ -n "${RUNTIME:-}" ]; then
+        runtime=$(command -v "$RUNTIME") || die "RUNTIME=$RUNTIME: no such program"
+        runtime=$(realpath "$runtime")
+    else
+        build_rrt
+        # shellcheck disable=SC2034 # read by those who source this file
+        runtime=$rrt
+    fi
+}
+
+# make_rootfs DIR: a root file system of busybox and nothing from any registry.
+make_rootfs() {
+    local root=$1 busybox name
+    busybox=$(command -v busybox) || die "no busybox: apt-get install busybox-static"
+    mkdir -p "$root"/{bin,dev,etc,proc,root,sys,tmp,var}
+    chmod 1777 "$root/tmp"
+    cp "$busybox" "$root/bin/busybox"
+    for name in $("$busybox" --list); do
+        [ "$name" = busybox ] || ln -sf busybox "$root/bin/$name"
+    done
+    printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n' >"$root/etc/passwd"
+    printf 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n' >"$root/etc/group"
+}
