@@ -29,7 +29,9 @@ pub struct Output {
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\nexit code {}\nstdout: {}\nstderr: {}", self.command, self.code, self.stdout, self.stderr)
+        // A report is some kilobytes, and in the way of what went wrong.
+        let stdout: String = self.stdout.chars().take(500).collect();
+        write!(f, "{}\nexit code {}\nstdout: {stdout}\nstderr: {}", self.command, self.code, self.stderr)
     }
 }
 
