@@ -1,0 +1,69 @@
+//! The document of `rrt features` (runtime-spec `features.md`): what this build does, not what this host has.
+//!
+//! Engines decide by it: containerd and Docker look for `rro` in `mountOptions`, Kubernetes for the idmap extension. A
+//! value is therefore true only once a test shows it, and what another version adds is `false` here, never left out:
+//! absence means "unknown" to a reader.
+
+use serde_json::{Value, json};
+
+/// The hooks of `config.md`, in the order they run.
+const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
+
+/// Builds the document; `version` and `commit` are those of the binary.
+pub fn document(version: &str, commit: &str) -> Value {
+    json!({
+        // The oldest and the newest `ociVersion` accepted in a config.json.
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": rrt_oci::VERSION,
+        "hooks": HOOKS,
+        "mountOptions": crate::mounts::options::names(),
+        "linux": {
+            "namespaces": NAMESPACES,
+            "capabilities": rrt_sys::creds::capability_names(),
+            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "seccomp": { "enabled": false },
+            "apparmor": { "enabled": false },
+            "selinux": { "enabled": false },
+            "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": false } },
+            "netDevices": { "enabled": false },
+        },
+        "annotations": { "io.rrt.version": version, "io.rrt.commit": commit },
+        // Annotations of a config.json that steer the host rather than the container. None is acted on.
+        "potentiallyUnsafeConfigAnnotations": [],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_the_shape_of_the_specification() {
+        let read: rrt_oci::Features = serde_json::from_value(document("1.2.3", "abc")).unwrap();
+        assert_eq!(read.oci_version_max(), "1.3.0");
+        assert_eq!(read.annotations().as_ref().unwrap()["io.rrt.commit"], "abc");
+        let linux = read.linux().as_ref().unwrap();
+        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 8);
+        assert_eq!(linux.cgroup().as_ref().unwrap().v1(), &Some(true));
+        assert!(linux.capabilities().as_ref().unwrap().iter().any(|c| c == "CAP_SYS_ADMIN"));
+    }
+
+    #[test]
+    fn recursive_read_only_mounts_are_offered() {
+        let value = document("", "");
+        let options = value["mountOptions"].as_array().unwrap();
+        assert!(options.iter().any(|o| o == "rro"), "containerd and Docker look for it");
+        assert!(!options.iter().any(|o| o == "idmap"), "another issue builds it");
+    }
+
+    #[test]
+    fn what_is_not_built_is_said_to_be_off() {
+        let value = document("", "");
+        for key in ["seccomp", "apparmor", "selinux", "intelRdt", "netDevices"] {
+            assert_eq!(value["linux"][key]["enabled"], false, "{key}");
+        }
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+    }
+}
