@@ -1,0 +1,275 @@
+//! Making the container's cgroup as planned.
+
+use crate::cgroup::all_pids;
+use crate::dir::{Dir, mkdir, rmdir};
+use crate::error::Doing;
+use crate::freeze::{FreezerState, v1_state, v2_state};
+use crate::plan::{Devices, PlannedGroup, device_lines};
+use crate::{Cgroup, CgroupPlan, Error, SavedCgroup, Version, setting};
+use rrt_sys::bpf::{attach_device_filter, device_filters, load_device_filter, program_by_id};
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+const MAKE: &str = "make the container's cgroup";
+
+impl Cgroup {
+    /// Makes the cgroup in every hierarchy and writes the limits and device rules. No process is in it yet.
+    ///
+    /// A cgroup that is there already is used, as runc does, if nothing runs in it.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Frozen`], [`Error::Limit`], [`Error::Call`]. After an error the directories made here
+    /// are gone again, and no others.
+    pub fn create(plan: &CgroupPlan) -> Result<Cgroup, Error> {
+        let mut made = Made(Vec::new());
+        let created = plan.groups.iter().try_for_each(|group| create_group(group, &mut made));
+        match created {
+            Ok(()) => Ok(Cgroup::open(SavedCgroup::of(&plan.groups))),
+            Err(e) => {
+                made.remove();
+                Err(e)
+            }
+        }
+    }
+}
+
+/// The directories made so far, outer ones first.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Whether the directory is new.
+    fn mkdir(&mut self, path: &Path) -> rrt_sys::Result<bool> {
+        let new = mkdir(path)?;
+        if new {
+            self.0.push(path.to_owned());
+        }
+        Ok(new)
+    }
+
+    fn remove(&self) {
+        for path in self.0.iter().rev() {
+            // Someone else may have begun to use it meanwhile; then it is theirs.
+            let _ = rmdir(path);
+        }
+    }
+}
+
+fn create_group(group: &PlannedGroup, made: &mut Made) -> Result<(), Error> {
+    let path = group.dir();
+    let fresh = make_dirs(group, &path, made).doing(MAKE)?;
+    let untouched = group.settings.is_empty() && group.devices.is_none() && group.enable.is_empty();
+    if fresh && untouched && !group.is_cpuset_v1() {
+        return Ok(());
+    }
+    let dir = Dir::open(&path).doing(MAKE)?;
+    if !fresh {
+        check_unused(group, &dir)?;
+    }
+    let refused = hand_down(group, &dir)?;
+    for one in &group.settings {
+        setting::apply(&dir, one, fresh).map_err(|e| explain(e, &refused))?;
+    }
+    if group.is_cpuset_v1() {
+        inherit_cpuset(group, &dir)?;
+    }
+    match &group.devices {
+        Some(Devices::V1(_)) => write_device_lines(group, &dir),
+        Some(Devices::V2 { program, required }) => match filter_devices(&dir, program, fresh) {
+            Err(Error::Limit { .. }) if !required => Ok(()),
+            done => done,
+        },
+        None => Ok(()),
+    }
+}
+
+/// Makes the directory, and those above it where they are missing; says whether it is new. One mkdir(2) when only the
+/// last is missing, as under any engine after its first container.
+fn make_dirs(group: &PlannedGroup, path: &Path, made: &mut Made) -> rrt_sys::Result<bool> {
+    match made.mkdir(path) {
+        Err(e) if e.is(libc::ENOENT) => {}
+        done => return done,
+    }
+    let mut current = group.mount.clone();
+    let mut new = false;
+    for name in &group.path {
+        current.push(name);
+        new = made.mkdir(&current)?;
+    }
+    Ok(new)
+}
+
+/// A cgroup that was there before must not hold processes, which the container's limits would hit and its end kill, nor
+/// be frozen, for then the container's init would never run.
+fn check_unused(group: &PlannedGroup, dir: &Dir) -> Result<(), Error> {
+    let count = all_pids(dir)?.len();
+    if count != 0 {
+        return Err(Error::InUse { path: dir.path().to_owned(), count });
+    }
+    let state = match group.version {
+        Version::V1 if group.controllers.iter().any(|c| c == "freezer") => v1_state(dir)?,
+        Version::V1 => FreezerState::Thawed,
+        Version::V2 => v2_state(dir)?,
+    };
+    if state == FreezerState::Thawed { Ok(()) } else { Err(Error::Frozen { path: dir.path().to_owned() }) }
+}
+
+/// v2: has every cgroup above hand the planned controllers down. Returns what could not be: whether that matters is
+/// seen when a limit is written.
+fn hand_down(group: &PlannedGroup, dir: &Dir) -> Result<Vec<rrt_sys::SysError>, Error> {
+    let mut refused = Vec::new();
+    if group.version == Version::V1 {
+        return Ok(refused);
+    }
+    check_type(dir)?;
+    if group.enable.is_empty() {
+        return Ok(refused);
+    }
+    // The cgroup right above has them all, except for the first container below a new parent, and then those above it
+    // have them too.
+    let parent = group.path.parent().unwrap_or(Path::new(""));
+    if missing(group, &Dir::open(&group.mount.join(parent)).doing(MAKE)?)?.is_empty() {
+        return Ok(refused);
+    }
+    let mut current = group.mount.clone();
+    enable(group, &current, &mut refused)?;
+    for name in parent {
+        current.push(name);
+        enable(group, &current, &mut refused)?;
+    }
+    Ok(refused)
+}
+
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
+
+/// The planned controllers that a cgroup does not hand down.
+fn missing<'a>(group: &'a PlannedGroup, dir: &Dir) -> Result<Vec<&'a str>, Error> {
+    let enabled = dir.read(SUBTREE_CONTROL).doing(MAKE)?;
+    let enabled: HashSet<&str> = enabled.split_whitespace().collect();
+    Ok(group.enable.iter().map(String::as_str).filter(|c| !enabled.contains(c)).collect())
+}
+
+fn enable(group: &PlannedGroup, path: &Path, refused: &mut Vec<rrt_sys::SysError>) -> Result<(), Error> {
+    let dir = Dir::open(path).doing(MAKE)?;
+    let missing = missing(group, &dir)?;
+    let all: Vec<String> = missing.iter().map(|c| format!("+{c}")).collect();
+    if all.is_empty() || dir.write(SUBTREE_CONTROL, &all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // One that cannot be handed down refuses the whole line.
+    refused.extend(all.iter().filter_map(|one| dir.write(SUBTREE_CONTROL, one).err()));
+    Ok(())
+}
+
+/// A cgroup below a threaded one cannot hold the processes of a container.
+fn check_type(dir: &Dir) -> Result<(), Error> {
+    let kind = dir.read("cgroup.type").doing(MAKE)?;
+    match kind.trim_end() {
+        "domain" | "domain threaded" => Ok(()),
+        kind => Err(Error::Invalid {
+            property: "linux.cgroupsPath".into(),
+            reason: format!(
+                "the cgroup {:?} is \"{kind}\", because a cgroup above it is threaded; put the container elsewhere",
+                dir.path()
+            ),
+        }),
+    }
+}
+
+/// A limit that failed because its controller was not handed down gets the reason of that.
+fn explain(error: Error, refused: &[rrt_sys::SysError]) -> Error {
+    match (error, refused.first()) {
+        (Error::Limit { property, source, hint }, Some(first)) if source.is(libc::ENOENT) => {
+            let busy = if first.is(libc::EBUSY) {
+                "; a cgroup with processes of its own can hand no controllers down: move them into a cgroup below it"
+            } else {
+                ""
+            };
+            Error::Limit { property, source, hint: format!("{hint} ({first}{busy})") }
+        }
+        (error, _) => error,
+    }
+}
+
+/// v1: a new cpuset is empty, and an empty one takes no process. What config.json does not set comes from the cgroup
+/// above, which may be as empty itself.
+fn inherit_cpuset(group: &PlannedGroup, dir: &Dir) -> Result<(), Error> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let set = group.settings.iter().flatten().any(|w| w.file == file);
+        if !set && is_empty(&dir.read(file).doing(MAKE)?) {
+            let value = fill_cpuset(&group.mount, dir.path(), file)?;
+            dir.write(file, value.trim_end()).doing(MAKE)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_empty(cpuset: &str) -> bool {
+    cpuset.trim_end().is_empty()
+}
+
+/// What the cgroup above `path` has, after it was given what the one above that has, and so on up to the first that has
+/// something.
+fn fill_cpuset(mount: &Path, path: &Path, file: &str) -> Result<String, Error> {
+    let above = path.parent().unwrap_or(mount);
+    let dir = Dir::open(above).doing(MAKE)?;
+    let value = dir.read(file).doing(MAKE)?;
+    if !is_empty(&value) || above == mount {
+        return Ok(value);
+    }
+    let value = fill_cpuset(mount, above, file)?;
+    dir.write(file, value.trim_end()).doing(MAKE)?;
+    Ok(value)
+}
+
+const DEVICES: &str = "linux.resources.devices";
+
+fn device_error(hint: &str) -> impl Fn(rrt_sys::SysError) -> Error {
+    move |source| Error::Limit { property: DEVICES.into(), source, hint: hint.into() }
+}
+
+fn write_device_lines(group: &PlannedGroup, dir: &Dir) -> Result<(), Error> {
+    let hint = ": a cgroup may allow only what the one above it allows, and must have none below it";
+    let mut lines = device_lines(group);
+    // Two files, each opened once: the first line resets the list, the rest are its exceptions.
+    let Some((file, default)) = lines.next() else { return Ok(()) };
+    dir.write(file, default).map_err(device_error(hint))?;
+    let exceptions = if file == "devices.deny" { "devices.allow" } else { "devices.deny" };
+    let mut lines = lines.map(|(_, line)| line).peekable();
+    if lines.peek().is_some() {
+        dir.write_all(exceptions, lines).map_err(device_error(hint))?;
+    }
+    Ok(())
+}
+
+/// v2: attaches the filter; in a cgroup that was there before it takes the place of the filter found there (an earlier
+/// container's), because several would all have to allow a device.
+fn filter_devices(dir: &Dir, program: &[rrt_sys::bpf::Insn], fresh: bool) -> Result<(), Error> {
+    let hint = ": device rules on cgroup v2 need CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN)";
+    let program = load_device_filter(program).map_err(device_error(hint))?;
+    let old = if fresh { Vec::new() } else { device_filters(dir.as_fd()).map_err(device_error(hint))? };
+    let old = match old[..] {
+        [id] => Some(program_by_id(id).map_err(device_error(hint))?),
+        // None, or several from several programs that use this cgroup: then ours joins them.
+        _ => None,
+    };
+    attach_device_filter(dir.as_fd(), program.as_fd(), old.as_ref().map(AsFd::as_fd)).map_err(device_error(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_without_controller_says_why() {
+        let limit = |errno| Error::Limit {
+            property: "linux.resources.memory.limit".into(),
+            source: rrt_sys::SysError::new("open(\"memory.max\")", errno),
+            hint: String::new(),
+        };
+        let refused = [rrt_sys::SysError::new("write \"+memory\" to \"/a/cgroup.subtree_control\"", libc::EBUSY)];
+        let text = explain(limit(libc::ENOENT), &refused).to_string();
+        assert!(text.contains("+memory") && text.contains("processes of its own"), "{text}");
+        assert!(!explain(limit(libc::EINVAL), &refused).to_string().contains("+memory"));
+    }
+}
