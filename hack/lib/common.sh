@@ -41,14 +41,19 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
 }
 
-# build_rrt: build the release binary, static, and set $rrt to its path.
-build_rrt() {
+# add_target: what it takes to build a static binary with a Rust toolchain.
+add_target() {
     command -v cargo >/dev/null || die "no cargo: install a Rust toolchain first (https://rustup.rs)"
     if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
         rustup target add "$target"
     fi
     # cargo asks for the linker `cc` even where the target brings its own C library.
     command -v cc >/dev/null || packages gcc libc6-dev
+}
+
+# build_rrt: build the release binary, static, and set $rrt to its path.
+build_rrt() {
+    add_target
     (cd "$top" && cargo build --quiet --release --target "$target" -p rrt)
     rrt=${CARGO_TARGET_DIR:-$top/target}/$target/release/rrt
 }
@@ -77,4 +82,16 @@ make_rootfs() {
     done
     printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n' >"$root/etc/passwd"
     printf 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n' >"$root/etc/group"
+}
+
+# make_sid_root DIR: Debian's unstable with runc and crun in it, kept for the next time.
+make_sid_root() {
+    local root=$1 mirror
+    [ -x "$root/usr/bin/crun" ] && return
+    packages debootstrap
+    # The mirror that this machine's apt uses.
+    # shellcheck disable=SC2016 # the words are apt's
+    mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' | awk '$1 ~ /debian/ && $2 !~ /security/ { print $1; exit }')
+    rm -rf "$root"
+    debootstrap --variant=minbase --include=runc,crun sid "$root" "$mirror" >/dev/null
 }
