@@ -97,6 +97,10 @@ impl Machine {
         let mut config: Value =
             serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))?;
         config["process"]["terminal"] = json!(false);
+        // Older templates raise ambient capabilities that are not inheritable, which newer runc warns of at each start.
+        if let Some(capabilities) = config["process"]["capabilities"].as_object_mut() {
+            capabilities.retain(|set, _| ["bounding", "effective", "permitted"].contains(&set.as_str()));
+        }
         config["process"]["args"] = json!([program]);
         config["root"]["path"] = json!(self.directory.join("rootfs"));
         config["linux"]["cgroupsPath"] = json!(format!("/{}/{group}", self.cgroup));
@@ -197,7 +201,7 @@ impl Contender {
         let state = self.directory.join("state");
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(state).arg(operation).args(words).stdout(Stdio::null());
-        timed(command)
+        self.timed(command)
     }
 
     fn floor(&self, operation: &str, words: &[&str], paths: &[String]) -> Result<Sample> {
@@ -207,26 +211,29 @@ impl Contender {
             let output = self.directory.join("output");
             command.stdout(File::create(&output).map_err(|error| format!("{}: {error}", output.display()))?);
         }
-        timed(command)
+        self.timed(command)
     }
-}
 
-/// Runs it to its end; anything but success is an error.
-fn timed(mut command: Command) -> Result<Sample> {
-    command.stdin(Stdio::null());
-    let begin = Instant::now();
-    let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-    let mut status = 0;
-    // SAFETY: rusage is made of numbers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: wait4(2) writes the two it is given. std offers no wait that tells the usage, and is not asked to wait
-    // for this child again.
-    let pid = unsafe { libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage) };
-    let time = begin.elapsed();
-    if pid < 0 || status != 0 {
-        return Err(format!("{command:?}: wait status {status:#x}"));
+    /// Runs it to its end; anything but success is an error, told in its own words.
+    fn timed(&self, mut command: Command) -> Result<Sample> {
+        let words = self.directory.join("stderr");
+        let stderr = File::create(&words).map_err(|error| format!("{}: {error}", words.display()))?;
+        command.stdin(Stdio::null()).stderr(stderr);
+        let begin = Instant::now();
+        let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let mut status = 0;
+        // SAFETY: rusage is made of numbers, for which zero is a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: wait4(2) writes the two it is given. std offers no wait that tells the usage, and is not asked to wait
+        // for this child again.
+        let pid = unsafe { libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage) };
+        let time = begin.elapsed();
+        if pid < 0 || status != 0 {
+            let words = fs::read(&words).unwrap_or_default();
+            return Err(format!("{command:?}: wait status {status:#x}: {}", String::from_utf8_lossy(&words).trim()));
+        }
+        Ok(Sample { time, peak_kib: usage.ru_maxrss })
     }
-    Ok(Sample { time, peak_kib: usage.ru_maxrss })
 }
 
 struct Race {

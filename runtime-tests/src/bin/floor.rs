@@ -333,13 +333,10 @@ fn drop_capabilities() -> Result<()> {
         }
     }
     let header = Header { version: 0x2008_0522, pid: 0 };
-    let half = |bits: u64| Half { effective: bits as u32, permitted: bits as u32, inheritable: bits as u32 };
+    let half = |bits: u64| Half { effective: bits as u32, permitted: bits as u32, inheritable: 0 };
     let halves = [half(CAPABILITIES), half(CAPABILITIES >> 32)];
     // SAFETY: capset(2), version 3, reads one header and two data structs, laid out as in linux/capability.h.
     check("capset", unsafe { libc::syscall(libc::SYS_capset, &header, halves.as_ptr()) })?;
-    for capability in (0..64).filter(|bit| CAPABILITIES >> bit & 1 == 1) {
-        prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, capability)?;
-    }
     Ok(())
 }
 
