@@ -67,11 +67,11 @@ fn create_group(group: &PlannedGroup, made: &mut Made) -> Result<(), Error> {
         check_unused(group, &dir)?;
     }
     let refused = hand_down(group, &dir)?;
+    if group.is_cpuset_v1() {
+        inherit_cpuset(group, &dir, fresh)?;
+    }
     for one in &group.settings {
         setting::apply(&dir, one, fresh).map_err(|e| explain(e, &refused))?;
-    }
-    if group.is_cpuset_v1() {
-        inherit_cpuset(group, &dir)?;
     }
     match &group.devices {
         Some(Devices::V1(_)) => write_device_lines(group, &dir),
@@ -191,14 +191,14 @@ fn explain(error: Error, refused: &[rrt_sys::SysError]) -> Error {
     }
 }
 
-/// v1: a new cpuset is empty, and an empty one takes no process. What config.json does not set comes from the cgroup
-/// above, which may be as empty itself.
-fn inherit_cpuset(group: &PlannedGroup, dir: &Dir) -> Result<(), Error> {
+/// v1: a new cpuset is empty, and an empty one takes no process and gives nothing to those below it. So the cgroups above
+/// are filled first, from the top; then this one gets the same, unless config.json sets it.
+fn inherit_cpuset(group: &PlannedGroup, dir: &Dir, fresh: bool) -> Result<(), Error> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
+        let above = filled_cpuset(&group.mount, dir.path().parent().unwrap_or(&group.mount), file)?;
         let set = group.settings.iter().flatten().any(|w| w.file == file);
-        if !set && is_empty(&dir.read(file).doing(MAKE)?) {
-            let value = fill_cpuset(&group.mount, dir.path(), file)?;
-            dir.write(file, value.trim_end()).doing(MAKE)?;
+        if !set && (fresh || is_empty(&dir.read(file).doing(MAKE)?)) {
+            dir.write(file, above.trim_end()).doing(MAKE)?;
         }
     }
     Ok(())
@@ -208,18 +208,18 @@ fn is_empty(cpuset: &str) -> bool {
     cpuset.trim_end().is_empty()
 }
 
-/// What the cgroup above `path` has, after it was given what the one above that has, and so on up to the first that has
-/// something.
-fn fill_cpuset(mount: &Path, path: &Path, file: &str) -> Result<String, Error> {
-    let above = path.parent().unwrap_or(mount);
-    let dir = Dir::open(above).doing(MAKE)?;
+/// What a cgroup's file says, after it was given what the cgroup above has, if it said nothing.
+fn filled_cpuset(mount: &Path, path: &Path, file: &str) -> Result<String, Error> {
+    let dir = Dir::open(path).doing(MAKE)?;
     let value = dir.read(file).doing(MAKE)?;
-    if !is_empty(&value) || above == mount {
-        return Ok(value);
+    match path.parent() {
+        Some(above) if is_empty(&value) && path != mount => {
+            let value = filled_cpuset(mount, above, file)?;
+            dir.write(file, value.trim_end()).doing(MAKE)?;
+            Ok(value)
+        }
+        _ => Ok(value),
     }
-    let value = fill_cpuset(mount, above, file)?;
-    dir.write(file, value.trim_end()).doing(MAKE)?;
-    Ok(value)
 }
 
 const DEVICES: &str = "linux.resources.devices";
