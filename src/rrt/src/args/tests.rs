@@ -1,0 +1,314 @@
+use super::*;
+
+fn words(line: &[&str]) -> Vec<OsString> {
+    line.iter().map(OsString::from).collect()
+}
+
+fn globals_of(line: &[&str]) -> Globals {
+    globals("rrt", &words(line)).unwrap().0
+}
+
+/// Reads a whole line, global flags and command.
+fn read_line(line: &[&str]) -> Result<Command, String> {
+    let (_, request) = globals("rrt", &words(line))?;
+    command("rrt", &request)
+}
+
+fn ok(line: &[&str]) -> Command {
+    read_line(line).unwrap()
+}
+
+fn err(line: &[&str]) -> String {
+    read_line(line).map(|command| panic!("{command:?}")).unwrap_err()
+}
+
+#[test]
+fn the_line_containerd_sends_to_create() {
+    let line = [
+        "--root",
+        "/run/x",
+        "--debug",
+        "--log",
+        "/b/log.json",
+        "--log-format",
+        "json",
+        "--rootless=false",
+        "create",
+        "--bundle",
+        "/b",
+        "--pid-file",
+        "/b/init.pid",
+        "--console-socket",
+        "/s",
+        "--pidfd-socket",
+        "/p",
+        "--no-pivot",
+        "--no-new-keyring",
+        "--preserve-fds",
+        "2",
+        "c1",
+    ];
+    let globals = globals_of(&line);
+    assert_eq!(globals.root.as_deref(), Some("/run/x".as_ref()));
+    assert_eq!(globals.log.file.as_deref(), Some("/b/log.json".as_ref()));
+    assert!(globals.log.json);
+    assert_eq!(globals.log.level, Some(rrt_runtime::log::Level::Debug));
+    assert_eq!(globals.rootless, Some(false));
+    let Command::Create(o) = ok(&line) else { panic!() };
+    assert_eq!((o.id.as_str(), o.bundle.to_str()), ("c1", Some("/b")));
+    assert_eq!(o.pid_file.as_deref(), Some("/b/init.pid".as_ref()));
+    assert_eq!(o.console_socket.as_deref(), Some("/s".as_ref()));
+    assert_eq!(o.pidfd_socket.as_deref(), Some("/p".as_ref()));
+    assert!(o.no_pivot && o.no_new_keyring);
+    assert_eq!(o.preserve_fds, 2);
+    assert_eq!(o.config, None);
+}
+
+#[test]
+fn the_line_conmon_sends_to_exec() {
+    let line = ["--log-format=json", "--log", "/l", "exec", "--pid-file", "/p", "--process", "/j", "--detach", "c"];
+    let Command::Exec(o) = ok(&line) else { panic!() };
+    assert_eq!((o.id.as_str(), o.detach), ("c", true));
+    assert_eq!(o.process.as_deref(), Some("/j".as_ref()));
+    assert_eq!(o.pid_file.as_deref(), Some("/p".as_ref()));
+    assert!(o.args.is_empty());
+}
+
+#[test]
+fn defaults_without_flags() {
+    let globals = globals_of(&["state", "c"]);
+    assert_eq!(globals.root, None);
+    assert_eq!(globals.rootless, None);
+    assert_eq!(globals.cgroup_manager, CgroupManager::Cgroupfs);
+    assert!(globals.log.file.is_none() && !globals.log.json && globals.log.level.is_none());
+    let Command::Run(o) = ok(&["run", "c"]) else { panic!() };
+    assert_eq!(o.create.bundle.to_str(), Some("."));
+    assert!(!o.detach && !o.keep && !o.no_subreaper);
+}
+
+#[test]
+fn global_flags() {
+    assert_eq!(globals_of(&["--systemd-cgroup", "list"]).cgroup_manager, CgroupManager::Systemd);
+    assert_eq!(globals_of(&["--systemd-cgroup=false", "list"]).cgroup_manager, CgroupManager::Cgroupfs);
+    assert_eq!(globals_of(&["--cgroup-manager", "disabled", "list"]).cgroup_manager, CgroupManager::Disabled);
+    assert_eq!(globals_of(&["--rootless", "auto", "list"]).rootless, None);
+    assert_eq!(globals_of(&["--rootless=true", "list"]).rootless, Some(true));
+    assert_eq!(globals_of(&["--log", "file:/l", "list"]).log.file.as_deref(), Some("/l".as_ref()));
+    assert_eq!(globals_of(&["--log", "/dev/stderr", "list"]).log.file, None);
+    assert_eq!(globals_of(&["--log=", "list"]).log.file, None);
+    assert_eq!(globals_of(&["-criu", "/usr/bin/criu", "list"]).root, None);
+    for bad in [["--log-format", "xml"], ["--rootless", "no"], ["--cgroup-manager", "x"], ["--log", "syslog:x"]] {
+        let text = err(&[bad[0], bad[1], "list"]);
+        assert!(text.contains(&bad[0][1..]), "{text}");
+    }
+}
+
+#[test]
+fn what_follows_the_container_belongs_to_the_process() {
+    let args = |line: &[&str]| match ok(line) {
+        Command::Exec(o) => (o.tty, o.args.join(" ")),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(args(&["exec", "c", "ls", "-la"]), (None, "ls -la".into()));
+    assert_eq!(args(&["exec", "-t", "c", "sh", "-c", "echo --tty"]), (Some(true), "sh -c echo --tty".into()));
+    assert_eq!(args(&["exec", "--", "c", "ls", "-t"]), (None, "ls -t".into()));
+    assert_eq!(args(&["exec", "c", "--", "ls", "--", "x"]), (None, "ls -- x".into()));
+    assert_eq!(args(&["exec", "-t=false", "c", "ls", "--help"]), (None, "ls --help".into()));
+}
+
+#[test]
+fn the_flags_of_exec() {
+    let line = [
+        "exec",
+        "-e",
+        "A=b",
+        "--env",
+        "C=d,e",
+        "--cwd",
+        "/w",
+        "-u",
+        "1:2",
+        "-g",
+        "5",
+        "--additional-gids=6",
+        "--cap",
+        "CAP_KILL",
+        "-c=CAP_CHOWN",
+        "--no-new-privs",
+        "--process-label",
+        "l",
+        "--apparmor",
+        "p",
+        "--preserve-fds",
+        "3",
+        "--cgroup",
+        "cpu,cpuacct:/x",
+        "--ignore-paused",
+        "c",
+        "ls",
+    ];
+    let Command::Exec(o) = ok(&line) else { panic!() };
+    assert_eq!(o.env, ["A=b", "C=d,e"]);
+    assert_eq!(o.cwd.as_deref(), Some("/w"));
+    assert_eq!(o.user, Some((1, Some(2))));
+    assert_eq!(o.additional_gids, [5, 6]);
+    assert_eq!(o.caps, ["CAP_KILL", "CAP_CHOWN"]);
+    assert!(o.no_new_privs && o.ignore_paused && !o.detach);
+    assert_eq!((o.process_label.as_deref(), o.apparmor.as_deref()), (Some("l"), Some("p")));
+    assert_eq!(o.preserve_fds, 3);
+    assert_eq!(o.cgroup, ["cpu,cpuacct:/x"]);
+}
+
+#[test]
+fn kill_and_delete() {
+    let kill = |line: &[&str]| match ok(line) {
+        Command::Kill { target: Target::Id(id), signal, all } => (id, signal, all),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kill(&["kill", "c"]), ("c".into(), 15, false));
+    assert_eq!(kill(&["kill", "--all", "c", "9"]), ("c".into(), 9, true));
+    assert_eq!(kill(&["kill", "-a", "c", "SIGHUP"]), ("c".into(), 1, true));
+    assert_eq!(kill(&["kill", "c", "hup", "--all"]), ("c".into(), 1, true));
+    assert!(err(&["kill", "c", "NOPE"]).starts_with("kill: "));
+    assert!(matches!(ok(&["delete", "c", "--force"]), Command::Delete { target: Target::Id(_), force: true }));
+    let Command::Delete { target, force: false } = ok(&["delete", "-r", "^web-"]) else { panic!() };
+    assert_eq!(target, Target::Pattern("^web-".into()));
+}
+
+#[test]
+fn list_ps_and_events() {
+    assert!(matches!(ok(&["list"]), Command::List { format: Format::Table, quiet: false }));
+    assert!(matches!(ok(&["list", "--format=json", "-q"]), Command::List { format: Format::Json, quiet: true }));
+    assert!(err(&["list", "-f", "yaml"]).contains("table or json"));
+    let Command::Ps { id, format: Format::Json, args } = ok(&["ps", "--format", "json", "c"]) else { panic!() };
+    assert_eq!((id.as_str(), args.len()), ("c", 0));
+    let Command::Ps { args, .. } = ok(&["ps", "--format", "table", "c", "-o", "pid,cmd"]) else { panic!() };
+    assert_eq!(args, words(&["-o", "pid,cmd"]));
+    let Command::Events { interval, once, .. } = ok(&["events", "--interval=1m30s", "c"]) else { panic!() };
+    assert_eq!((interval.as_secs(), once), (90, false));
+    let Command::Events { interval, once, .. } = ok(&["events", "--stats", "c"]) else { panic!() };
+    assert_eq!((interval.as_secs(), once), (5, true));
+    assert!(err(&["events", "--interval", "5", "c"]).contains("5s"));
+}
+
+#[test]
+fn update_by_flags() {
+    let line = [
+        "update",
+        "--memory",
+        "512m",
+        "--memory-swap=-1",
+        "--cpu-quota",
+        "-1",
+        "--cpu-share",
+        "512",
+        "--cpuset-cpus",
+        "0-1",
+        "--pids-limit",
+        "-1",
+        "--blkio-weight",
+        "100",
+        "--cpu-idle",
+        "1",
+        "--kernel-memory",
+        "1m",
+        "c",
+    ];
+    let Command::Update { resources: NewResources::Flags(r), .. } = ok(&line) else { panic!() };
+    let memory = r.memory().unwrap();
+    assert_eq!((memory.limit(), memory.swap(), memory.reservation()), (Some(512 << 20), Some(-1), None));
+    let cpu = r.cpu().as_ref().unwrap();
+    assert_eq!((cpu.quota(), cpu.shares(), cpu.idle(), cpu.period()), (Some(-1), Some(512), Some(1), None));
+    assert_eq!((cpu.cpus().as_deref(), cpu.mems().as_deref()), (Some("0-1"), None));
+    assert_eq!(r.pids().unwrap().limit(), -1);
+    assert_eq!(r.block_io().as_ref().unwrap().weight(), Some(100));
+}
+
+#[test]
+fn update_names_only_what_was_given() {
+    let Command::Update { resources: NewResources::Flags(r), .. } = ok(&["update", "--memory=1g", "c"]) else {
+        panic!()
+    };
+    assert!(r.cpu().is_none() && r.pids().is_none() && r.block_io().is_none() && r.devices().is_none());
+    assert!(matches!(ok(&["update", "--resources=-", "c"]), Command::Update { resources: NewResources::Stdin, .. }));
+    assert!(matches!(ok(&["update", "-r", "f", "c"]), Command::Update { resources: NewResources::File(_), .. }));
+    assert!(err(&["update", "--memory", "lots", "c"]).contains("--memory"));
+    assert!(err(&["update", "--l3-cache-schema", "x", "c"]).contains("not supported yet: linux.intelRdt"));
+}
+
+#[test]
+fn spec_features_and_plan() {
+    assert!(matches!(ok(&["spec"]), Command::Spec { bundle: None, rootless: false }));
+    assert!(matches!(ok(&["spec", "-b", "/b", "--rootless"]), Command::Spec { bundle: Some(_), rootless: true }));
+    assert!(matches!(ok(&["features"]), Command::Features));
+    let Command::Plan { options, json: true } = ok(&["plan", "--bundle", "/b", "--json"]) else { panic!() };
+    assert_eq!(options.id, "ID");
+    let Command::Plan { options, json: false } = ok(&["plan", "c"]) else { panic!() };
+    assert_eq!(options.id, "c");
+}
+
+#[test]
+fn help_and_version() {
+    assert!(matches!(ok(&["--version"]), Command::Version));
+    assert!(matches!(ok(&["-v"]), Command::Version));
+    for line in [&[][..], &["--help"], &["-h"], &["help"], &["h"]] {
+        let Command::Help(text) = ok(line) else { panic!("{line:?}") };
+        assert!(text.contains("create") && text.contains("--root"), "{text}");
+    }
+    for line in [&["create", "--help"][..], &["help", "create"], &["create", "x", "-h"]] {
+        let Command::Help(text) = ok(line) else { panic!("{line:?}") };
+        assert!(text.contains("--console-socket") && text.contains("rrt create"), "{text}");
+    }
+    assert!(!matches!(ok(&["exec", "c", "ls", "--help"]), Command::Help(_)));
+}
+
+#[test]
+fn what_podman_asks_to_learn_about_checkpoints() {
+    assert!(matches!(ok(&["checkpoint", "--help"]), Command::Help(_)));
+    assert!(err(&["restore", "--lsm-mount-context"]).contains("flag needs an argument: -lsm-mount-context"));
+    let go_runc = ["restore", "--image-path", "/i", "-no-subreaper", "--bundle", "/b", "--pid-file", "/p", "c"];
+    assert!(err(&go_runc).contains("not supported yet: restore"));
+    assert!(err(&["checkpoint", "--leave-running", "--file-locks", "c"]).contains("not supported yet: checkpoint"));
+}
+
+#[test]
+fn errors_are_one_line_that_names_command_and_flag() {
+    for (line, parts) in [
+        (
+            &["create", "--bogus", "c"][..],
+            &["create: ", "flag provided but not defined: -bogus", "rrt create --help"][..],
+        ),
+        (&["create"], &["create: ", "container-id"]),
+        (&["create", "a", "b"], &["create: ", "'b'"]),
+        (&["start", "--bundle", "/b", "c"], &["start: ", "-bundle"]),
+        (&["create", "--preserve-fds", "x", "c"], &["create: ", "preserve-fds", "'x'"]),
+        (&["exec", "-u", "root", "c", "ls"], &["exec: ", "--user", "UID:GID"]),
+        (&["run", "--detach=maybe", "c"], &["run: ", "-detach", "maybe"]),
+        (&["--bogus", "list"], &["flag provided but not defined: -bogus"]),
+        (&["bogus"], &["unknown command \"bogus\""]),
+        (&["help", "bogus"], &["unknown command \"bogus\""]),
+    ] {
+        let text = err(line);
+        assert!(!text.contains('\n'), "{text}");
+        for part in parts {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}
+
+#[test]
+fn the_program_answers_to_runc() {
+    assert_eq!(program_name(Some(&"/usr/sbin/runc".into())), "runc");
+    assert_eq!(program_name(Some(&"/usr/sbin/rrt".into())), "rrt");
+    assert_eq!(program_name(Some(&"other".into())), "rrt");
+    assert_eq!(program_name(None), "rrt");
+}
+
+#[test]
+fn a_path_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStringExt;
+    let bundle = OsString::from_vec(b"/b\xff".to_vec());
+    let request = Request::Command(vec!["create".into(), "--bundle".into(), bundle.clone(), "c".into()]);
+    let Ok(Command::Create(o)) = command("rrt", &request) else { panic!() };
+    assert_eq!(o.bundle.as_os_str(), bundle);
+}

@@ -1,0 +1,148 @@
+//! The commands: take options, call the runtime, print, give the exit code.
+
+mod events;
+mod ps;
+mod report;
+mod update;
+
+use crate::args::{Command, Globals, Target};
+use crate::root;
+use rrt_runtime::{CgroupManager, CreateOptions, Error, ExecOptions, Runtime, seal};
+use rrt_sys::regex::Regex;
+use std::io::{self, Write};
+
+/// A command that failed: the line to log and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// What a person and a client read.
+    pub text: String,
+    /// The exit code of the process.
+    pub code: u8,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { text: error.to_string(), code: 1 }
+    }
+}
+
+/// What clients of runc take for "exec itself failed", since 1 could be the process' own.
+const EXEC_FAILED: u8 = 255;
+
+/// Does what was asked for; `program` is the name to speak of ourselves by. The result is the exit code.
+///
+/// # Errors
+/// The command failed; nothing of it has been logged.
+pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Failure> {
+    // These need no state, and must work where there can be none.
+    match command {
+        Command::Help(text) => return print(text.as_bytes()),
+        Command::Version => return print(report::version(program).as_bytes()),
+        Command::Features => return report::features(),
+        Command::Spec { bundle, rootless } => return report::spec(bundle.as_deref(), rootless),
+        _ => {}
+    }
+    let runtime = Runtime {
+        root: root::resolve(globals.root.as_deref())?,
+        cgroup_manager: globals.cgroup_manager,
+        rootless: globals.rootless,
+    };
+    // Whatever enters a container does so from a file that nobody can write.
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        rrt_runtime::seal::ensure()?;
+    }
+    match command {
+        Command::Create(mut options) => {
+            check_creation(globals, &mut options)?;
+            seal::ensure()?;
+            done(runtime.create(&options))
+        }
+        Command::Run(mut options) => {
+            check_creation(globals, &mut options.create)?;
+            seal::ensure()?;
+            Ok(exit_code(runtime.run(&options)?))
+        }
+        Command::Plan { mut options, json } => {
+            check_creation(globals, &mut options)?;
+            report::plan(&runtime, &options, json)
+        }
+        Command::Exec(options) => exec(&runtime, &options),
+        Command::Start { id } => done(runtime.start(&id)),
+        Command::Pause { id } => done(runtime.pause(&id)),
+        Command::Resume { id } => done(runtime.resume(&id)),
+        Command::Kill { target, signal, all } => for_each(&runtime, &target, |id| runtime.kill(id, signal, all)),
+        Command::Delete { target, force } => for_each(&runtime, &target, |id| runtime.delete(id, force)),
+        Command::State { id } => report::state(&runtime, &id),
+        Command::List { format, quiet } => report::list(&runtime, format, quiet),
+        Command::Ps { id, format, args } => ps::run(&runtime, &id, format, &args),
+        Command::Events { id, interval, once } => events::run(&runtime, &id, interval, once),
+        Command::Update { id, resources } => update::run(&runtime, &id, resources),
+        Command::Help(_) | Command::Version | Command::Features | Command::Spec { .. } => Ok(0),
+    }
+}
+
+/// Refuses what another version will build, only where a container would be made by it: clients pass the same global
+/// flags to `kill` and `delete`. Makes the bundle's path absolute, since `state` shows it.
+fn check_creation(globals: &Globals, options: &mut CreateOptions) -> Result<(), Error> {
+    if globals.cgroup_manager == CgroupManager::Systemd {
+        return Err(Error::Unsupported("--systemd-cgroup (systemd cgroup driver)".into()));
+    }
+    if globals.rootless == Some(true) {
+        return Err(Error::Unsupported("--rootless=true".into()));
+    }
+    options.bundle = std::path::absolute(&options.bundle)
+        .map_err(|source| Error::Io { doing: format!("--bundle {}", options.bundle.display()), source })?;
+    Ok(())
+}
+
+fn exec(runtime: &Runtime, options: &ExecOptions) -> Result<u8, Failure> {
+    let result = if options.process.is_none() && options.args.is_empty() {
+        let text = "process args cannot be empty: give a command after the container id, or --process FILE";
+        Err(Error::Usage(text.into()))
+    } else {
+        seal::ensure().and_then(|()| runtime.exec(options))
+    };
+    match result {
+        Ok(code) => Ok(exit_code(code)),
+        Err(error) => Err(Failure { text: format!("exec failed: {error}"), code: EXEC_FAILED }),
+    }
+}
+
+/// Acts on one container or on all that match; every one is tried, the first failure is told.
+fn for_each(runtime: &Runtime, target: &Target, act: impl Fn(&str) -> Result<(), Error>) -> Result<u8, Failure> {
+    let pattern = match target {
+        Target::Id(id) => return done(act(id)),
+        Target::Pattern(pattern) => pattern,
+    };
+    let regex = Regex::new(pattern).map_err(|e| Error::Usage(format!("--regex {pattern:?}: {e}")))?;
+    let mut result = Ok(());
+    for container in runtime.list()?.iter().filter(|container| regex.is_match(&container.id)) {
+        let one = act(&container.id);
+        result = result.and(one);
+    }
+    done(result)
+}
+
+fn done(result: Result<(), Error>) -> Result<u8, Failure> {
+    result?;
+    Ok(0)
+}
+
+/// A process' exit code as ours. 128 + signal fits: the highest signal is 64.
+fn exit_code(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(EXEC_FAILED)
+}
+
+/// Writes a command's answer. A closed pipe is a failure like any other: the caller did not get what it asked for.
+fn print(bytes: &[u8]) -> Result<u8, Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::Io { doing: "write to standard output".into(), source })?;
+    Ok(0)
+}
+
+/// Serialises an answer; its types have only string keys and no I/O, so that it cannot fail.
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("an answer is plain data")
+}
