@@ -151,13 +151,29 @@ fn missing<'a>(group: &'a PlannedGroup, dir: &Dir) -> Result<Vec<&'a str>, Error
 
 fn enable(group: &PlannedGroup, path: &Path, refused: &mut Vec<rrt_sys::SysError>) -> Result<(), Error> {
     let dir = Dir::open(path).doing(MAKE)?;
-    let missing = missing(group, &dir)?;
-    let all: Vec<String> = missing.iter().map(|c| format!("+{c}")).collect();
-    if all.is_empty() || dir.write(SUBTREE_CONTROL, &all.join(" ")).is_ok() {
+    let mut missing = missing(group, &dir)?;
+    if missing.is_empty() {
         return Ok(());
     }
-    // One that cannot be handed down refuses the whole line.
-    refused.extend(all.iter().filter_map(|one| dir.write(SUBTREE_CONTROL, one).err()));
+    let line = |controllers: &[&str]| controllers.iter().map(|c| format!("+{c}")).collect::<Vec<_>>().join(" ");
+    let mut done = dir.write(SUBTREE_CONTROL, &line(&missing));
+    if let Err(e) = &done
+        && e.is(libc::ENOENT)
+    {
+        // One that is not available here refuses the whole line.
+        refused.push(e.clone());
+        let available = dir.read("cgroup.controllers").doing(MAKE)?;
+        missing.retain(|c| available.split_whitespace().any(|a| a == *c));
+        done = dir.write(SUBTREE_CONTROL, &line(&missing));
+    }
+    let Err(first) = done else { return Ok(()) };
+    // A cgroup with processes (EBUSY) would still hand a few controllers down, one by one, and so become threaded: then
+    // nothing below it could hold a container. Of all other refusals, each controller has its own reason.
+    if first.is(libc::EBUSY) {
+        refused.push(first);
+    } else {
+        refused.extend(missing.iter().filter_map(|c| dir.write(SUBTREE_CONTROL, &line(&[c])).err()));
+    }
     Ok(())
 }
 

@@ -1,141 +1,19 @@
 //! The crate on this machine's own cgroups: root, and a machine with v1 controllers (a hybrid one for the tests that say
 //! so). Each test works in cgroups of its own, below `/rrt-test-PID-NAME`, and removes them.
 
+mod common;
+
+use common::*;
 use rrt_cgroups::{
-    Access, Cgroup, CgroupPlan, DeviceKind, DeviceRule, Error, FreezerState, Hierarchy, HostCgroups, Manager, Mode,
-    OomNews, SavedCgroup, SubCgroups, Version, plan,
+    Access, Cgroup, DeviceKind, DeviceRule, Error, FreezerState, Hierarchy, HostCgroups, Manager, Mode, OomNews,
+    SubCgroups, Version, plan,
 };
 use std::fs;
-use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// Longer than any of this takes: a test that needs it has failed.
-const LONG: Duration = Duration::from_secs(20);
-
-/// A test's cgroups, removed with everything in them at its end.
-struct Place {
-    host: HostCgroups,
-    path: PathBuf,
-}
-
-impl Place {
-    /// `None`, and a line that says why, where the test cannot run.
-    fn new(name: &str, needs: fn(&HostCgroups) -> bool, what: &str) -> Option<Place> {
-        let root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
-        let host = HostCgroups::read().unwrap();
-        if !root || !needs(&host) {
-            // Past libtest's capture, which shows it for failed tests only.
-            let _ = std::io::stderr().write_all(format!("SKIP native::{name}: needs root and {what}\n").as_bytes());
-            return None;
-        }
-        Some(Place { host, path: format!("/rrt-test-{}-{name}", std::process::id()).into() })
-    }
-
-    fn v1(name: &str) -> Option<Place> {
-        Place::new(name, |h| h.mode != Mode::V2, "cgroup v1 controllers")
-    }
-
-    fn hybrid(name: &str) -> Option<Place> {
-        Place::new(name, |h| h.mode == Mode::Hybrid, "a hybrid machine")
-    }
-
-    fn plan(&self, sub: &str, resources: &str) -> CgroupPlan {
-        let resources = serde_json::from_str(resources).unwrap();
-        let path = self.path.join(sub);
-        plan(&self.host, Manager::Cgroupfs, Some(&path), "x", Some(&resources), &usual_devices()).unwrap()
-    }
-
-    fn create(&self, resources: &str) -> Cgroup {
-        Cgroup::create(&self.plan("box", resources)).unwrap()
-    }
-
-    /// Every directory of the test that exists.
-    fn dirs(&self) -> Vec<PathBuf> {
-        let below = self.path.strip_prefix("/").unwrap();
-        self.host.hierarchies.iter().map(|h| h.mount.join(below)).filter(|d| d.exists()).collect()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        for dir in self.dirs() {
-            remove(&dir);
-        }
-    }
-}
-
-fn remove(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove(&entry.path());
-        }
-    }
-    let end = Instant::now() + LONG;
-    while fs::remove_dir(dir).is_err() && dir.exists() && Instant::now() < end {
-        std::thread::yield_now();
-    }
-}
-
-fn usual_devices() -> Vec<DeviceRule> {
-    let deny = DeviceRule { allow: false, kind: DeviceKind::All, major: None, minor: None, access: Access::ALL };
-    let char = |major, minor| DeviceRule::allow(DeviceKind::Char, Some(major), Some(minor), Access::ALL);
-    vec![deny, char(1, 3), char(1, 5), char(5, 0), DeviceRule::allow(DeviceKind::Block, None, None, Access::MKNOD)]
-}
-
-/// A shell that joins the cgroup as a container's init does, by writing `0` into each v1 hierarchy's `tasks`, and for
-/// the unified one into `cgroup.procs`; then it runs `script`.
-struct Shell(Child);
-
-impl Shell {
-    fn run(cgroup: &Cgroup, script: &str) -> Shell {
-        let tasks = cgroup.v1_tasks(&SubCgroups::default()).unwrap();
-        let unified = cgroup.paths().get("").map(|dir| dir.join("cgroup.procs"));
-        let fds = tasks.iter().map(|fd| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())));
-        let join: String = fds.chain(unified).map(|f| format!("echo 0 > {} || exit 9; ", f.display())).collect();
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", &format!("{join} echo; {script}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The empty line says that it is in.
-        let mut line = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
-        Shell(child)
-    }
-
-    fn pid(&self) -> i32 {
-        self.0.id() as i32
-    }
-
-    fn wait(mut self) -> std::process::ExitStatus {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap()
-    }
-}
-
-impl Drop for Shell {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn read(cgroup: &Cgroup, controller: &str, file: &str) -> String {
-    let path = cgroup.paths()[controller].join(file);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}")).trim_end().to_owned()
-}
-
-/// The same container in the hierarchies of one version only, as on a machine that has no others.
-fn only(cgroup: &Cgroup, version: Version) -> Cgroup {
-    let mut saved = serde_json::to_value(cgroup.saved()).unwrap();
-    let wanted = serde_json::to_value(version).unwrap();
-    saved["groups"].as_array_mut().unwrap().retain(|g| g["version"] == wanted);
-    Cgroup::open(serde_json::from_value::<SavedCgroup>(saved).unwrap())
-}
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 #[test]
 fn limits_are_what_was_asked_for() {
@@ -260,32 +138,6 @@ fn joining_by_pid_and_below() {
     assert_eq!(cgroup.pids().unwrap(), Vec::<i32>::new());
 }
 
-/// The letter of a process's state in /proc/PID/stat.
-fn process_state(pid: i32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit(')').next().unwrap().trim_start().chars().next().unwrap()
-}
-
-fn freeze_and_thaw(cgroup: &Cgroup) {
-    let shell = Shell::run(cgroup, "while :; do :; done");
-    assert_eq!(cgroup.freezer_state().unwrap(), FreezerState::Thawed);
-    cgroup.freeze(LONG).unwrap();
-    assert_eq!(cgroup.freezer_state().unwrap(), FreezerState::Frozen);
-    let ticks = || fs::read_to_string(format!("/proc/{}/schedstat", shell.pid())).unwrap();
-    let before = ticks();
-    assert_ne!(process_state(shell.pid()), 'R');
-    assert_eq!(before, ticks());
-    // Twice is once.
-    cgroup.freeze(LONG).unwrap();
-    cgroup.thaw().unwrap();
-    assert_eq!(cgroup.freezer_state().unwrap(), FreezerState::Thawed);
-    let end = Instant::now() + LONG;
-    while ticks() == before {
-        assert!(Instant::now() < end, "it runs no more");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn freezing_through_the_v1_freezer() {
     let Some(place) = Place::v1("freeze1") else { return };
@@ -296,23 +148,6 @@ fn freezing_through_the_v1_freezer() {
 fn freezing_through_the_unified_hierarchy() {
     let Some(place) = Place::hybrid("freeze2") else { return };
     freeze_and_thaw(&only(&place.create("{}"), Version::V2));
-}
-
-/// Processes here and in a cgroup below, all gone after one call, then the cgroup too.
-fn kill_everybody(place: &Place, version: Option<Version>, frozen: bool) {
-    let whole = place.create("{}");
-    let below = Cgroup::create(&place.plan("box/below", "{}")).unwrap();
-    let (one, other) = (Shell::run(&whole, "sleep 1000 & sleep 1000; :"), Shell::run(&below, "read x; :"));
-    let cgroup = version.map_or_else(|| Cgroup::open(whole.saved()), |v| only(&whole, v));
-    if frozen {
-        cgroup.freeze(LONG).unwrap();
-    }
-    cgroup.kill(libc::SIGKILL).unwrap();
-    for shell in [one, other] {
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&shell.wait()), Some(libc::SIGKILL));
-    }
-    whole.delete(LONG).unwrap();
-    assert!(whole.paths().values().all(|d| !d.exists()));
 }
 
 #[test]
@@ -394,7 +229,7 @@ fn statistics_of_something_that_runs() {
     let Some(place) = Place::v1("stats") else { return };
     let cgroup = place.create(r#"{"memory":{"limit":67108864},"pids":{"limit":50}}"#);
     let mut shell = Shell::run(&cgroup, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo; read x");
-    std::io::Read::read_exact(shell.0.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    shell.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let stats = cgroup.stats().unwrap();
     assert!(stats.cpu.usage.total > 0);
     assert_eq!(stats.cpu.usage.percpu.len(), stats.cpu.usage.percpu_user.len());
@@ -409,29 +244,15 @@ fn statistics_of_something_that_runs() {
     assert_eq!(Cgroup::open(gone).stats().unwrap_err().errno(), Some(libc::ENOENT));
 }
 
-/// Waits until the watch has news that `wanted` likes.
-fn wait_for(watch: &mut rrt_cgroups::OomWatch, wanted: fn(OomNews) -> bool) {
-    let end = Instant::now() + LONG;
-    loop {
-        let news = watch.read().unwrap();
-        if wanted(news) {
-            return;
-        }
-        assert!(Instant::now() < end, "{news:?}");
-        let mut fds = [rustix::event::PollFd::new(&*watch, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 })).unwrap();
-    }
-}
-
 #[test]
 fn running_out_of_memory_is_news() {
     let Some(place) = Place::v1("oom") else { return };
     let cgroup = place.create(r#"{"memory":{"limit":8388608,"swap":8388608}}"#);
     let mut watch = cgroup.oom_watch().unwrap();
     assert_eq!(watch.read().unwrap(), OomNews::Events(0));
-    let mut shell = Shell::run(&cgroup, "read x; exec tail /dev/zero");
+    let mut shell = Shell::run(&cgroup, EAT_MEMORY);
     shell.0.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&shell.wait()), Some(libc::SIGKILL));
+    assert_eq!(shell.wait().signal(), Some(libc::SIGKILL));
     wait_for(&mut watch, |news| matches!(news, OomNews::Events(1..)));
     cgroup.delete(LONG).unwrap();
     wait_for(&mut watch, |news| news == OomNews::Gone);
