@@ -1,0 +1,78 @@
+//! Limits and scheduling of a process.
+
+use crate::error::{Named, Result, check};
+
+/// A resource limit, as setrlimit(2): the resource's number, the soft and the hard value (`u64::MAX`: unlimited).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// `RLIMIT_*`
+    pub resource: i32,
+    /// `rlim_cur`
+    pub soft: u64,
+    /// `rlim_max`
+    pub hard: u64,
+}
+
+/// prlimit(2) of another process (or `0`: this one).
+pub fn set_rlimit(pid: i32, limit: Rlimit) -> Result<()> {
+    let new = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+    let no_old = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: `new` outlives the call, the old limit is not asked for. prlimit(2)
+    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, pid, limit.resource, &raw const new, no_old) };
+    check(ret, || format!("prlimit({pid}, {}, soft={}, hard={})", limit.resource, limit.soft, limit.hard)).map(drop)
+}
+
+/// `struct sched_attr` of sched_setattr(2), its first version.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SchedAttr {
+    /// Size of the struct; filled by [`set_scheduler`].
+    pub size: u32,
+    /// `SCHED_*`
+    pub policy: u32,
+    /// `SCHED_FLAG_*`
+    pub flags: u64,
+    /// Nice value, for SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// Priority, for SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// SCHED_DEADLINE runtime in nanoseconds.
+    pub runtime: u64,
+    /// SCHED_DEADLINE deadline in nanoseconds.
+    pub deadline: u64,
+    /// SCHED_DEADLINE period in nanoseconds.
+    pub period: u64,
+}
+
+/// sched_setattr(2) of this thread.
+pub fn set_scheduler(attr: SchedAttr) -> Result<()> {
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..attr };
+    // SAFETY: the struct carries its own size and outlives the call. sched_setattr(2)
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    check(ret, || format!("sched_setattr({attr:?})")).map(drop)
+}
+
+/// ioprio_set(2) of this thread: class 1 (realtime), 2 (best effort) or 3 (idle), level 0 to 7.
+pub fn set_io_priority(class: u8, level: u8) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    let value = (i32::from(class) << 13) | i32::from(level);
+    // SAFETY: integers only. ioprio_set(2)
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
+    check(ret, || format!("ioprio_set(class={class}, level={level})")).map(drop)
+}
+
+/// personality(2)
+pub fn set_personality(persona: u64) -> Result<()> {
+    // SAFETY: an integer only. personality(2)
+    let ret = unsafe { libc::syscall(libc::SYS_personality, persona) };
+    check(ret, || format!("personality({persona:#x})")).map(drop)
+}
+
+/// sched_setaffinity(2) of this thread, CPUs by number.
+pub fn set_affinity(cpus: &[usize]) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for &cpu in cpus.iter().filter(|&&c| c < rustix::thread::CpuSet::MAX_CPU) {
+        set.set(cpu);
+    }
+    rustix::thread::sched_setaffinity(None, &set).named(|| format!("sched_setaffinity({cpus:?})"))
+}

@@ -1,0 +1,223 @@
+//! The fd-based mount API: mounts are built and configured detached, then attached to a place held by an fd.
+
+use crate::error::{Named, Result, SysError, check};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
+};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+pub use rustix::mount::MountAttrFlags as Attr;
+
+/// The longest value fsconfig(2) takes as a string, without its NUL (the kernel's strndup_user limit of 256).
+const FSCONFIG_VALUE_MAX: usize = 255;
+
+/// How a mount shares mount events (mount_namespaces(7)); the values are mount(2)'s `MS_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// `MS_PRIVATE`
+    Private,
+    /// `MS_SHARED`
+    Shared,
+    /// `MS_SLAVE`
+    Slave,
+    /// `MS_UNBINDABLE`
+    Unbindable,
+}
+
+impl Propagation {
+    fn bits(self) -> u64 {
+        match self {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Shared => libc::MS_SHARED,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+}
+
+/// `struct mount_attr` of mount_setattr(2).
+#[repr(C)]
+#[derive(Default)]
+struct RawAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// What mount_setattr(2) changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// `MOUNT_ATTR_*` bits to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` bits to clear.
+    pub clear: u64,
+    /// The new propagation type, if any.
+    pub propagation: Option<Propagation>,
+}
+
+/// Changes the mount an fd holds, and with `recursive` every mount below it. Linux 5.12.
+pub fn set_attr(fd: BorrowedFd<'_>, attr: SetAttr, recursive: bool) -> Result<()> {
+    let raw = RawAttr {
+        attr_set: attr.set,
+        attr_clr: attr.clear,
+        propagation: attr.propagation.map_or(0, Propagation::bits),
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a NUL-terminated literal and `raw` outlives the call; the size is that of the struct. mount_setattr(2)
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const raw,
+            size_of::<RawAttr>(),
+        )
+    };
+    check(ret, || format!("mount_setattr({}, {attr:?}, recursive={recursive})", fd.as_raw_fd())).map(drop)
+}
+
+/// Clones the mount at `path` (from `dir`, or the mount that `dir` itself is when `path` is empty) as a detached tree.
+pub fn open_tree_clone(dir: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(dir, path, flags).named(|| format!("open_tree({path:?}, OPEN_TREE_CLONE)"))
+}
+
+/// [`open_tree_clone`] of a host path.
+pub fn clone_host_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    open_tree_clone(CWD, path, recursive)
+}
+
+/// A new file system of type `fstype`, as a detached mount.
+///
+/// `source` is what mountinfo shows; `options` are `key` or `key=value`, as in mount(8)'s data string. An error carries what the
+/// file system wrote to the context's log.
+///
+/// # Errors
+/// E2BIG when an option's value is longer than fsconfig(2) takes (255 bytes): the caller falls back to [`mount_legacy`].
+pub fn new_fs(fstype: &OsStr, source: Option<&OsStr>, options: &[impl AsRef<OsStr>], attr: Attr) -> Result<OwnedFd> {
+    let ctx = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).named(|| format!("fsopen({fstype:?})"))?;
+    if let Some(source) = source {
+        rustix::mount::fsconfig_set_string(&ctx, "source", source)
+            .named(|| format!("fsconfig({fstype:?}, source={source:?})"))?;
+    }
+    configure(&ctx, fstype, options)?;
+    rustix::mount::fsconfig_create(&ctx)
+        .named(|| logged(&ctx, format!("fsconfig({fstype:?}, FSCONFIG_CMD_CREATE)")))?;
+    rustix::mount::fsmount(&ctx, FsMountFlags::FSMOUNT_CLOEXEC, attr)
+        .named(|| logged(&ctx, format!("fsmount({fstype:?}, {attr:?})")))
+}
+
+fn configure(ctx: &OwnedFd, fstype: &OsStr, options: &[impl AsRef<OsStr>]) -> Result<()> {
+    for option in options.iter().map(AsRef::as_ref) {
+        let bytes = option.as_bytes();
+        let call = || logged(ctx, format!("fsconfig({fstype:?}, {option:?})"));
+        match bytes.iter().position(|&b| b == b'=') {
+            Some(i) if bytes.len() - i - 1 > FSCONFIG_VALUE_MAX => return Err(SysError::new(call(), libc::E2BIG)),
+            Some(i) => {
+                let (key, value) = (OsStr::from_bytes(&bytes[..i]), OsStr::from_bytes(&bytes[i + 1..]));
+                rustix::mount::fsconfig_set_string(ctx, key, value).named(call)?;
+            }
+            None => rustix::mount::fsconfig_set_flag(ctx, option).named(call)?,
+        }
+    }
+    Ok(())
+}
+
+/// Changes the super block of the mount an fd holds (`remount` of a file system).
+pub fn reconfigure(fd: BorrowedFd<'_>, options: &[impl AsRef<OsStr>]) -> Result<()> {
+    let ctx = rustix::mount::fspick(fd, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)
+        .named(|| format!("fspick({})", fd.as_raw_fd()))?;
+    configure(&ctx, OsStr::new("fspick"), options)?;
+    rustix::mount::fsconfig_reconfigure(&ctx).named(|| logged(&ctx, "fsconfig(FSCONFIG_CMD_RECONFIGURE)".into()))
+}
+
+/// Adds the messages the file system left in its context, such as `e overlay: lowerdir is missing`.
+fn logged(ctx: &OwnedFd, call: String) -> String {
+    let mut text = call;
+    let mut line = [0u8; 512];
+    while let Ok(n) = rustix::io::read(ctx, &mut line) {
+        if n == 0 {
+            break;
+        }
+        text.push_str(&format!(" [{}]", String::from_utf8_lossy(&line[..n]).trim()));
+    }
+    text
+}
+
+/// Attaches a detached mount on the place that `target` (an `O_PATH` fd) holds.
+pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", target, "", flags)
+        .named(|| format!("move_mount({}, {})", mount.as_raw_fd(), target.as_raw_fd()))
+}
+
+/// mount(2) onto a `/proc/self/fd/N` target: only for what the fd-based API cannot say (long option values, `iversion`).
+pub fn mount_legacy(source: &OsStr, target: &Path, fstype: &OsStr, flags: u64, data: &OsStr) -> Result<()> {
+    let c = |s: &OsStr| CString::new(s.as_bytes()).map_err(|_| SysError::new(format!("mount({s:?})"), libc::EINVAL));
+    let data = c(data)?;
+    let flags = MountFlags::from_bits_retain(flags as u32);
+    rustix::mount::mount(source, target, fstype, flags, Some(data.as_c_str()))
+        .named(|| format!("mount({source:?}, {target:?}, {fstype:?}, {flags:?}, {data:?})"))
+}
+
+/// Changes the propagation of the mount at a host path; `recursive` for all below it.
+pub fn set_propagation(path: &Path, propagation: Propagation, recursive: bool) -> Result<()> {
+    let mut flags = MountPropagationFlags::from_bits_retain(propagation.bits() as u32);
+    if recursive {
+        flags |= MountPropagationFlags::REC;
+    }
+    rustix::mount::mount_change(path, flags).named(|| format!("mount({path:?}, {flags:?})"))
+}
+
+/// Makes the current directory the root of the mount namespace and detaches the old root, which nothing can reach then.
+///
+/// Both arguments of pivot_root(2) are `.`: the old root is stacked on the new one, so no directory has to be made for it.
+pub fn pivot_root_here() -> Result<()> {
+    rustix::process::pivot_root(".", ".").named(|| "pivot_root(\".\", \".\")".into())?;
+    // The old root is now what "." is. It must have been made private before, or the detaching would reach the host's mounts.
+    detach(Path::new("."))?;
+    rustix::process::chdir("/").named(|| "chdir(\"/\")".into())
+}
+
+/// `umount2(path, MNT_DETACH)`.
+pub fn detach(path: &Path) -> Result<()> {
+    rustix::mount::unmount(path, UnmountFlags::DETACH).named(|| format!("umount2({path:?}, MNT_DETACH)"))
+}
+
+/// chroot(2) to the current directory.
+pub fn chroot_here() -> Result<()> {
+    rustix::process::chroot(".").named(|| "chroot(\".\")".into())
+}
+
+/// fchdir(2).
+pub fn fchdir(dir: impl AsFd) -> Result<()> {
+    rustix::process::fchdir(&dir).named(|| format!("fchdir({})", dir.as_fd().as_raw_fd()))
+}
+
+/// Whether the mount that an fd holds is the one `path` fd stands on: the ids are unique for ever from Linux 6.8,
+/// and unique among live mounts before.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    /// `STATX_MNT_ID_UNIQUE`, Linux 6.8; older kernels ignore the bit and `MNT_ID` answers.
+    const MNT_ID_UNIQUE: u32 = 0x4000;
+    let mask = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+    rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask)
+        .map(|s| s.stx_mnt_id)
+        .named(|| format!("statx({}, STATX_MNT_ID)", fd.as_raw_fd()))
+}
+
+/// `MountAttrFlags` from raw bits.
+pub fn attr_from_bits(bits: u64) -> Attr {
+    MountAttrFlags::from_bits_retain(bits as u32)
+}

@@ -1,0 +1,85 @@
+//! Signals.
+
+use crate::error::{Named, Result};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::{AsFd, BorrowedFd};
+
+pub use libc::{SIGCHLD, SIGKILL, SIGURG, SIGWINCH};
+
+/// All signals, blocked and read from an fd instead: so that none comes before the wait begins (contract G.5).
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks every signal and opens the fd.
+    pub fn block_all() -> Result<Signals> {
+        let all = SigSet::all();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).named(|| "sigprocmask(all)".into())?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        SignalFd::with_flags(&all, flags).map(Signals).named(|| "signalfd4".into())
+    }
+
+    /// The next signal that has come, by number; `None` when there is none.
+    pub fn next(&self) -> Option<i32> {
+        self.0.read_signal().ok().flatten().map(|s| s.ssi_signo as i32)
+    }
+
+    /// The fd to poll.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Gives this process what a new one expects: no signal blocked, SIGPIPE not ignored.
+///
+/// Rust's start code ignores SIGPIPE and an ignored signal stays ignored over execve; all others come from the caller as they were,
+/// as with runc.
+pub fn reset() -> Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: SIG_DFL is no handler, so nothing of ours runs in signal context. sigaction(2)
+    unsafe { sigaction(Signal::SIGPIPE, &default) }.named(|| "sigaction(SIGPIPE, SIG_DFL)".into())?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).named(|| "sigprocmask(none)".into())
+}
+
+/// The number of a signal by name (`KILL`, `SIGKILL`, any case) or number; `None` when there is no such signal.
+pub fn by_name(name: &str) -> Option<i32> {
+    if let Ok(n) = name.parse::<i32>() {
+        return (0..=libc::SIGRTMAX()).contains(&n).then_some(n);
+    }
+    let upper = name.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = |rest: &str, sign: i32| rest.parse::<i32>().ok().map(|n| n * sign);
+    if let Some(rest) = short.strip_prefix("RTMIN") {
+        let n = if rest.is_empty() { Some(0) } else { rest.strip_prefix('+').and_then(|r| offset(r, 1)) };
+        return n.map(|n| libc::SIGRTMIN() + n).filter(|n| *n <= libc::SIGRTMAX());
+    }
+    if let Some(rest) = short.strip_prefix("RTMAX") {
+        let n = if rest.is_empty() { Some(0) } else { rest.strip_prefix('-').and_then(|r| offset(r, -1)) };
+        return n.map(|n| libc::SIGRTMAX() + n).filter(|n| *n >= libc::SIGRTMIN());
+    }
+    let alias = match short {
+        "CLD" => "CHLD",
+        "POLL" => "IO",
+        "IOT" => "ABRT",
+        other => other,
+    };
+    format!("SIG{alias}").parse::<Signal>().ok().map(|s| s as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_every_spelling() {
+        for name in ["9", "KILL", "SIGKILL", "sigkill", "kill"] {
+            assert_eq!(by_name(name), Some(9), "{name}");
+        }
+        assert_eq!(by_name("RTMIN+3"), Some(libc::SIGRTMIN() + 3));
+        assert_eq!(by_name("SIGRTMAX-1"), Some(libc::SIGRTMAX() - 1));
+        assert_eq!(by_name("CLD"), Some(libc::SIGCHLD));
+        for bad in ["NOPE", "", "-1", "65", "RTMIN+99", "RTMIN3"] {
+            assert_eq!(by_name(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Running a helper program (a hook) and waiting for it.
+
+use crate::error::{Named, Result, SysError};
+use crate::path::retry;
+use crate::process::{Child, ExecArgs, Exit, SingleThreaded, clone3, dup_onto_stdio, exit_now};
+use crate::{signal, socket};
+use rustix::fs::MemfdFlags;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How much of a helper's output is kept for the error message, in bytes.
+const OUTPUT_KEPT: usize = 4096;
+
+/// What became of a helper.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended; `None` when it was killed at its deadline.
+    pub exit: Option<Exit>,
+    /// The beginning of what it wrote to stdout and stderr.
+    pub output: String,
+}
+
+/// Runs `path` with `stdin` to read, and waits until it ends or `timeout` is over (then it is killed).
+///
+/// `stop` is watched too: when it becomes readable or hangs up, whatever the helper was for is gone, and it is killed.
+///
+/// # Errors
+/// The execve error, or that of any call on the way.
+pub fn run(
+    token: &SingleThreaded,
+    path: &CString,
+    args: &ExecArgs,
+    stdin: &[u8],
+    timeout: Option<Duration>,
+    stop: Option<BorrowedFd<'_>>,
+) -> Result<Outcome> {
+    let input = memfd(stdin)?;
+    let (output, output_end) = socket::pipe()?;
+    let (failure, failure_end) = socket::pipe()?;
+    let child = clone3(token, 0, None, || {
+        let setup = (|| {
+            dup_onto_stdio(input.as_fd(), 0)?;
+            dup_onto_stdio(output_end.as_fd(), 1)?;
+            dup_onto_stdio(output_end.as_fd(), 2)?;
+            signal::reset()
+        })();
+        let error = setup.err().unwrap_or_else(|| args.exec(path));
+        // The errno is enough: the parent knows the path. A full pipe is impossible for four bytes.
+        let _ = rustix::io::write(&failure_end, &error.errno().to_ne_bytes());
+        exit_now(127)
+    })?;
+    drop((output_end, failure_end));
+    let mut errno = [0u8; 4];
+    let failed = retry(|| rustix::io::read(&failure, &mut errno)).named(|| "read".into())?;
+    if failed == errno.len() {
+        child.kill_and_reap();
+        return Err(SysError::new(format!("execve({path:?})"), i32::from_ne_bytes(errno)));
+    }
+    watch(&child, &output, timeout, stop)
+}
+
+fn watch(child: &Child, output: &OwnedFd, timeout: Option<Duration>, stop: Option<BorrowedFd<'_>>) -> Result<Outcome> {
+    let deadline = timeout.map(|t| Instant::now() + t);
+    let mut kept = Vec::new();
+    let mut open = true;
+    loop {
+        let left = deadline.map_or(-1, |d| d.saturating_duration_since(Instant::now()).as_millis() as i32);
+        let mut fds = vec![child.pidfd.as_fd()];
+        // A closed pipe is always readable, and would make this loop spin.
+        fds.extend(open.then(|| output.as_fd()));
+        fds.extend(stop);
+        let ready = socket::poll_readable(&fds, left)?;
+        if ready[0] {
+            // Not read to the end of file: a daemon that the helper left behind may hold the pipe open.
+            if open && socket::poll_readable(&[output.as_fd()], 0)?[0] {
+                keep(output, &mut kept)?;
+            }
+            return Ok(Outcome { exit: Some(child.wait()?), output: String::from_utf8_lossy(&kept).into_owned() });
+        }
+        if open && ready[1] {
+            open = keep(output, &mut kept)?;
+        } else {
+            child.kill_and_reap();
+            return Ok(Outcome { exit: None, output: String::from_utf8_lossy(&kept).into_owned() });
+        }
+    }
+}
+
+/// Reads once; false at the end of file. What is beyond the limit is read and dropped, so that the helper does not block.
+fn keep(output: &OwnedFd, kept: &mut Vec<u8>) -> Result<bool> {
+    let mut buf = [0u8; 1024];
+    let n = retry(|| rustix::io::read(output, &mut buf)).named(|| "read".into())?;
+    let room = OUTPUT_KEPT - kept.len().min(OUTPUT_KEPT);
+    kept.extend_from_slice(&buf[..n.min(room)]);
+    Ok(n > 0)
+}
+
+/// A file in memory that holds `data` and stands at its beginning.
+pub fn memfd(data: &[u8]) -> Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("rrt", MemfdFlags::CLOEXEC).named(|| "memfd_create".into())?;
+    let mut done = 0;
+    while done < data.len() {
+        // pwrite leaves the offset at 0, where the reader begins.
+        done += retry(|| rustix::io::pwrite(&fd, &data[done..], done as u64)).named(|| "pwrite(memfd)".into())?;
+    }
+    Ok(fd)
+}
