@@ -1,0 +1,318 @@
+//! The parent's sequence: `create`, and the first half of `run`, straight down in the order things happen.
+
+use crate::error::{Doing, Error, Result, config};
+use crate::facts::HostFacts;
+use crate::handshake::{Channel, Turn};
+use crate::init::Init;
+use crate::launch::{self, Attend, Endpoints};
+use crate::namespaces::{Joined, kind, name};
+use crate::plan::Plan;
+use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
+use crate::time::Rfc3339;
+use crate::{CreateOptions, Runtime, hooks, log, masked_paths, mounts, notify};
+use rrt_cgroups::{Cgroup, SubCgroups};
+use rrt_oci::Spec;
+use rrt_sys::process::{Child, SingleThreaded, clone3};
+use rrt_sys::{OFlags, namespace, path, socket};
+use serde_json::value::RawValue;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A container that is set up and waits: at its gate after `create`, for our own word in `run`.
+pub struct Created {
+    /// Its directory, locked.
+    pub dir: StateDir,
+    /// Its state, as written.
+    pub state: State,
+    /// Its init.
+    pub init: Child,
+    /// To init.
+    pub channel: Channel,
+    /// Its terminal, when nobody else has it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// What has been made so far, to be taken back when a later step fails.
+#[derive(Default)]
+struct Made {
+    cgroup: Option<Cgroup>,
+    init: Option<Child>,
+    hooks_ran: bool,
+}
+
+impl Runtime {
+    /// `create`: sets a container up, up to the point where only `start` is missing.
+    ///
+    /// # Errors
+    /// Whatever it is, nothing of the container is left.
+    pub fn create(&self, options: &CreateOptions) -> Result<()> {
+        self.set_up(options, true, true).map(drop)
+    }
+
+    /// Plans a create without doing anything: what `rrt plan` prints is the value that `create` runs.
+    pub fn plan(&self, options: &CreateOptions) -> Result<Plan> {
+        let (spec, _, bundle) = read_bundle(options)?;
+        let facts = HostFacts::read()?;
+        Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)
+    }
+
+    /// Sets a container up to the point where only the word to start is missing. `detach`: this command will not stay with it;
+    /// `gate`: another command will give that word.
+    pub(crate) fn set_up(&self, options: &CreateOptions, detach: bool, gate: bool) -> Result<Created> {
+        crate::validate_id(&options.id)?;
+        let (spec, process, bundle) = read_bundle(options)?;
+        let facts = HostFacts::read()?;
+        let plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
+        plan.warnings.iter().for_each(log::warn);
+        launch::require_inherited(plan.inherited_fds)?;
+        let terminal = options.console_socket.as_deref();
+        let pidfd_socket = options.pidfd_socket.as_deref();
+        let endpoints = Endpoints::open(&plan.process, detach, terminal, pidfd_socket, options.pid_file.as_deref())?;
+
+        // The id is ours from here on, and whatever happens there is a record to clean up from.
+        let dir = StateDir::make(&self.root, &options.id)?;
+        let mut made = Made::default();
+        let created = self.make(&plan, process, &facts, &dir, &endpoints, gate, &mut made);
+        match created {
+            Ok((state, channel, terminal)) => {
+                let Some(init) = made.init else { return Err(Error::Init("init was not made".into())) };
+                Ok(Created { dir, state, init, channel, terminal })
+            }
+            Err(e) => {
+                made.take_back(&plan, dir);
+                Err(e)
+            }
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one caller; the sequence reads better whole than split for its arguments"
+    )]
+    fn make(
+        &self,
+        plan: &Plan,
+        process: Box<RawValue>,
+        facts: &HostFacts,
+        dir: &StateDir,
+        endpoints: &Endpoints,
+        gate: bool,
+        made: &mut Made,
+    ) -> Result<(State, Channel, Option<OwnedFd>)> {
+        // Everything that can fail on the caller's input is opened before the first cgroup or process exists: the root, the
+        // sources of mounts (in the host's mount namespace, with the runtime's rights), the namespaces to join.
+        let root = plan.root.open()?;
+        if facts.notify_socket.is_some() {
+            notify::make_directory(dir.path())?;
+        }
+        let sources = mounts::open_sources(&plan.mounts, plan.root.source_propagation())?;
+        let devices = plan.dev.open_sources()?;
+        let namespaces = open_namespaces(&plan.namespaces.joined)?;
+        let null = masked_paths::open_null().doing(|| "open the host's null device".into())?;
+
+        // What will exist is written down before it does.
+        let mut state = plan_state(plan, process, facts);
+        dir.write(&state)?;
+
+        // The cgroup with its limits before the process: it is never without them.
+        let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
+        if plan.user_namespace() {
+            delegate(cgroup, plan)?;
+        }
+        let unified = cgroup.unified_dir()?;
+        let tasks = cgroup.v1_tasks(&SubCgroups::default())?;
+
+        let gate =
+            gate.then(|| socket::listen_at(dir.fd(), GATE).doing(|| "make the start gate".into())).transpose()?;
+        let (channel, childs_end) = Channel::pair()?;
+        let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
+        // No process of a namespace that init joins may look into it (CVE-2016-9962).
+        rrt_sys::process::set_dumpable(false).doing(|| "close our /proc files".into())?;
+        // setns into a pid namespace is for children only; ours afterwards are hooks, which belong on the host.
+        let own_pid_namespace = enter_pid_namespace(&token, &namespaces)?;
+        let namespaces = namespaces.into_iter().filter(|(j, _)| j.kind != kind::PID).collect();
+        let init = Init {
+            plan,
+            token: &token,
+            channel: childs_end,
+            gate,
+            root,
+            sources,
+            devices,
+            namespaces,
+            tasks,
+            null,
+            state: state.for_hooks(Status::Creating),
+        };
+        let child = clone3(&token, plan.namespaces.cloned, unified.as_ref().map(AsFd::as_fd), move || init.run());
+        let child = made.init.insert(child.doing(|| {
+            format!("make init in new namespaces ({})", crate::namespaces::describe(plan.namespaces.cloned))
+        })?);
+        if let Some(own) = own_pid_namespace {
+            namespace::join(&token, own.as_fd(), kind::PID).doing(|| "return to the own pid namespace".into())?;
+        }
+        if let Some(score) = plan.process.oom_score_adj {
+            write_proc(child.pid, "oom_score_adj", &score.to_string())
+                .doing(|| format!("process.oomScoreAdj: {score} (lowering it needs CAP_SYS_RESOURCE)"))?;
+        }
+
+        // The rest is init's sequence; we answer what it asks, in the order both sides know.
+        let mut answers =
+            Answers { plan, state: &mut state, dir, endpoints, channel: &channel, token: &token, hooks_ran: false };
+        let master = launch::attend(&plan.turns, child, &channel, &plan.process, endpoints, &mut answers);
+        made.hooks_ran = answers.hooks_ran;
+        let terminal = master?;
+        Ok((state, channel, terminal))
+    }
+}
+
+/// The parent's answers to what only a container's init asks.
+struct Answers<'a> {
+    plan: &'a Plan,
+    state: &'a mut State,
+    dir: &'a StateDir,
+    endpoints: &'a Endpoints,
+    channel: &'a Channel,
+    token: &'a SingleThreaded,
+    hooks_ran: bool,
+}
+
+impl Attend for Answers<'_> {
+    fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
+        let ns = &self.plan.namespaces;
+        match turn {
+            Turn::MapIds => {
+                write_proc(child.pid, "gid_map", &ns.gid_map).doing(|| "linux.gidMappings: write gid_map".into())?;
+                write_proc(child.pid, "uid_map", &ns.uid_map).doing(|| "linux.uidMappings: write uid_map".into())
+            }
+            Turn::TimeOffsets => write_proc(child.pid, "timens_offsets", &ns.time_offsets)
+                .doing(|| "linux.timeOffsets: write timens_offsets".into()),
+            Turn::Hooks => {
+                self.hooks_ran = true;
+                self.state.init = Some(InitProcess::of(child.pid)?);
+                let state = self.state.for_hooks(Status::Creating);
+                let stop = Some(self.channel.as_fd());
+                hooks::run(self.token, &self.plan.hooks.prestart, &state, stop)?;
+                hooks::run(self.token, &self.plan.hooks.create_runtime, &state, stop)
+            }
+            Turn::Ready => {
+                self.state.init = Some(InitProcess::of(child.pid)?);
+                self.dir.write(self.state)?;
+                self.endpoints.announce(child, "standard")
+            }
+            Turn::Console | Turn::Limits => Ok(()),
+        }
+    }
+}
+
+impl Made {
+    /// Takes back what was made, last made first. What fails here is only logged: the error that led here is the one to report.
+    fn take_back(self, plan: &Plan, dir: StateDir) {
+        if let Some(init) = &self.init {
+            init.kill_and_reap();
+        }
+        if let Some(Err(e)) = self.cgroup.map(|c| crate::delete::remove_cgroup(&c)) {
+            log::warn(format!("after a failed create: {e}"));
+        }
+        if self.hooks_ran && !plan.hooks.poststop.is_empty() {
+            crate::delete::run_poststop(&dir, &plan.hooks.poststop);
+        }
+        if let Err(e) = dir.remove() {
+            log::warn(format!("after a failed create: {e}"));
+        }
+    }
+}
+
+/// Reads config.json: whole, and `process` as text beside it, for the state.
+fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, PathBuf)> {
+    #[derive(serde::Deserialize)]
+    struct OnlyProcess {
+        process: Option<Box<RawValue>>,
+    }
+    let bundle = std::path::absolute(&options.bundle).doing(|| format!("--bundle {:?}", options.bundle))?;
+    let file = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
+    let bytes = std::fs::read(&file).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound if options.config.is_none() => Error::Usage(format!(
+            "no bundle at {}: config.json does not exist there (--bundle names the bundle; `rrt spec` makes a config.json)",
+            bundle.display()
+        )),
+        _ => Error::Io { doing: format!("read {file:?}"), source },
+    })?;
+    let spec = serde_json::from_slice(&bytes).map_err(|source| Error::Json { file: file.clone(), source })?;
+    let only: OnlyProcess = serde_json::from_slice(&bytes).map_err(|source| Error::Json { file, source })?;
+    let process = only.process.ok_or_else(|| config("process", "missing; it names the program to run"))?;
+    Ok((spec, process, bundle))
+}
+
+fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
+    let ns = &plan.namespaces;
+    let kinds = kind::ALL.iter().map(|(k, ..)| k).filter(|k| ns.has(**k)).fold(0, |bits, k| bits | k);
+    State {
+        id: plan.id.clone(),
+        bundle: plan.bundle.clone(),
+        rootfs: plan.root.path.clone(),
+        created: format!("{:#}", Rfc3339::now()),
+        owner: facts.euid,
+        annotations: plan.annotations.clone(),
+        init: None,
+        namespaces: kinds,
+        own_pid_namespace: ns.is_new(kind::PID),
+        cgroup: plan.cgroup.saved(),
+        hooks: crate::hooks::HooksPlan {
+            poststart: plan.hooks.poststart.clone(),
+            poststop: plan.hooks.poststop.clone(),
+            ..Default::default()
+        },
+        process,
+    }
+}
+
+fn open_namespaces(joined: &[Joined]) -> Result<Vec<(Joined, OwnedFd)>> {
+    let open = |j: &Joined| {
+        let fd = path::open(&j.path, OFlags::RDONLY)
+            .doing(|| format!("{}: the {} namespace {:?}", j.property, name(j.kind), j.path))?;
+        /// `NSFS_MAGIC`
+        const NSFS: u64 = 0x6e73_6673;
+        match path::fs_magic(&fd).doing(|| j.property.clone())? {
+            NSFS => Ok((j.clone(), fd)),
+            _ => Err(config(&j.property, format!("{:?} is not a namespace file", j.path))),
+        }
+    };
+    joined.iter().map(open).collect()
+}
+
+/// Has init born in a joined pid namespace; returns our own, to come back to.
+fn enter_pid_namespace(token: &SingleThreaded, namespaces: &[(Joined, OwnedFd)]) -> Result<Option<OwnedFd>> {
+    let Some((joined, fd)) = namespaces.iter().find(|(j, _)| j.kind == kind::PID) else { return Ok(None) };
+    let own =
+        path::open(Path::new("/proc/self/ns/pid"), OFlags::RDONLY).doing(|| "open the own pid namespace".into())?;
+    namespace::join(token, fd.as_fd(), kind::PID).doing(|| format!("{}: join {:?}", joined.property, joined.path))?;
+    Ok(Some(own))
+}
+
+/// cgroup v2: the container's root may manage cgroups below its own, as a systemd inside needs.
+fn delegate(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+    let host_root = plan.namespaces.uid_map.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        (fields.next() == Some("0")).then(|| fields.next()?.parse().ok())?
+    });
+    match host_root {
+        Some(uid) if plan.namespaces.has(kind::CGROUP) => Ok(cgroup.delegate(uid)?),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file of a child of ours in the host's `/proc`, in one write(2) as id maps need it.
+pub fn write_proc(pid: i32, file: &str, text: &str) -> rrt_sys::Result<()> {
+    let fd = path::open(Path::new(&format!("/proc/{pid}/{file}")), OFlags::WRONLY)?;
+    path::write_once(&fd, text.as_bytes())
+}
+
+impl Created {
+    /// Releases init over our own socket, and waits until its program runs.
+    pub(crate) fn start(&self) -> Result<()> {
+        let state = self.state.for_hooks(Status::Created);
+        self.channel.send(&crate::handshake::Frame::Start(state), None)?;
+        self.channel.await_exec()
+    }
+}

@@ -1,0 +1,86 @@
+//! `delete`: everything of a container goes, whatever state it was left in.
+
+use crate::error::{Doing, Error, Result};
+use crate::hooks::{self, HookPlan};
+use crate::state::{State, StateDir, Status, is_frozen};
+use crate::{Runtime, log};
+use rrt_cgroups::Cgroup;
+use rrt_sys::process::{self, SingleThreaded};
+use rrt_sys::socket;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How long a killed process may take to be gone: only one that hangs in the kernel takes longer than a moment.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Runtime {
+    /// `delete`: of a stopped or created container; with `force` of any, and then a missing one is no error.
+    ///
+    /// # Errors
+    /// [`Error::Status`] when it runs and `force` is not given.
+    pub fn delete(&self, id: &str, force: bool) -> Result<()> {
+        let dir = match StateDir::open(&self.root, id) {
+            Err(Error::NotFound(_)) if force => return Ok(()),
+            dir => dir?,
+        };
+        let Some(state) = dir.read()? else {
+            // `create` was killed before it wrote down anything, and so before it made anything else.
+            return dir.remove();
+        };
+        match state.status(&dir) {
+            Status::Running | Status::Paused if !force => {
+                let status = state.status(&dir);
+                let hint = "kill it first, or use --force";
+                Err(Error::Status(format!("cannot delete container {id} that is not stopped: {status} ({hint})")))
+            }
+            _ => delete(dir, &state),
+        }
+    }
+}
+
+/// Ends what is left of the container, then removes its cgroups, runs its poststop hooks, and last removes its record.
+pub fn delete(dir: StateDir, state: &State) -> Result<()> {
+    let cgroup = state.cgroup();
+    if let Some(Ok(pidfd)) = state.init.map(|i| i.pidfd()) {
+        process::send_signal(pidfd.as_fd(), 9).doing(|| "kill init".into())?;
+        // Nothing waits by sleeping: the pidfd becomes readable at the moment init is dead.
+        if is_frozen(&cgroup) {
+            cgroup.thaw()?;
+        }
+        let ms = KILL_TIMEOUT.as_millis() as i32;
+        if !socket::poll_readable(&[pidfd.as_fd()], ms).doing(|| "wait for init to end".into())?[0] {
+            return Err(Error::Status(
+                "init does not end on SIGKILL; it hangs in the kernel (see its /proc/PID/stack)".into(),
+            ));
+        }
+    }
+    // In a pid namespace of its own all others have died with init; otherwise, or when `create` was killed before it wrote
+    // init down, they are found by their cgroup.
+    remove_cgroup(&cgroup)?;
+    run_poststop(&dir, &state.hooks.poststop);
+    dir.remove()
+}
+
+/// Kills what is left in the container's cgroups and removes them.
+pub fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
+    if cgroup.is_disabled() {
+        return Ok(());
+    }
+    if !cgroup.pids()?.is_empty() {
+        cgroup.kill(9)?;
+    }
+    Ok(cgroup.delete(KILL_TIMEOUT)?)
+}
+
+/// Runs poststop hooks; one that fails is a warning, and the next is run (runtime-spec runtime.md, "Lifecycle").
+pub fn run_poststop(dir: &StateDir, poststop: &[HookPlan]) {
+    let Ok(Some(state)) = dir.read() else { return };
+    for hook in poststop {
+        let done = SingleThreaded::check()
+            .doing(|| "check that the runtime has one thread".into())
+            .and_then(|token| hooks::run(&token, std::slice::from_ref(hook), &state.for_hooks(Status::Stopped), None));
+        if let Err(e) = done {
+            log::warn(e.to_string());
+        }
+    }
+}

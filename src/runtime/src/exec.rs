@@ -1,0 +1,273 @@
+//! `exec`: one more process in a running container.
+//!
+//! config.json is not read again: who the container is stands in its state, and what it is in the kernel, reached through
+//! one pidfd of its init.
+
+use crate::console::Pty;
+use crate::error::{Doing, Error, Result, config};
+use crate::foreground::{self, Terminal};
+use crate::handshake::{Channel, Frame, Turn};
+use crate::init::keep_inherited;
+use crate::launch::{self, Attend, Endpoints};
+use crate::namespaces::kind;
+use crate::process::{Grantable, ProcessPlan};
+use crate::program::Program;
+use crate::start::block_signals;
+use crate::state::{State, StateDir, Status};
+use crate::{ExecOptions, Runtime, log};
+use rrt_cgroups::SubCgroups;
+use rrt_oci::{Capabilities, Capability, LinuxCapabilities, Process};
+use rrt_sys::path::{self, Root};
+use rrt_sys::process::{self, Child, SingleThreaded, clone3};
+use rrt_sys::{creds, namespace, signal};
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+impl Runtime {
+    /// `exec`: starts a process in a container, and unless detached stands in for it until it ends.
+    ///
+    /// # Errors
+    /// [`Error::Status`] when the container does not run; [`Error::Init`] when the program cannot be executed.
+    pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
+        // Before there is a child: a signal or its end that comes early waits in the queue (contract G.5).
+        let signals = if options.detach { None } else { Some(block_signals()?) };
+        if signals.is_some() && !options.no_subreaper {
+            process::set_child_subreaper().doing(|| "become the process' reaper".into())?;
+        }
+        // Without the lock: any number of execs may run, and for as long as they like.
+        let dir = StateDir::open_unlocked(&self.root, &options.id)?;
+        let state = dir.require()?;
+        check_status(&state, &dir, options.ignore_paused)?;
+        let plan = plan(&state, options)?;
+        launch::require_inherited(options.preserve_fds)?;
+        let endpoints = Endpoints::open(
+            &plan,
+            options.detach,
+            options.console_socket.as_deref(),
+            options.pidfd_socket.as_deref(),
+            options.pid_file.as_deref(),
+        )?;
+        let (child, terminal) = launch(&state, &plan, options, &endpoints)?;
+        let Some(signals) = signals else { return Ok(0) };
+        let terminal = terminal.as_ref().map(|master| Terminal::take_over(master.as_fd())).transpose()?;
+        Ok(foreground::stand_in(&child, &signals, terminal.as_ref(), None)?.code())
+    }
+}
+
+fn check_status(state: &State, dir: &StateDir, ignore_paused: bool) -> Result<()> {
+    match state.status(dir) {
+        Status::Stopped => Err(Error::Status("cannot exec in a stopped container: container not running".into())),
+        Status::Creating => Err(Error::Status("cannot exec in a container that is being created".into())),
+        Status::Paused if !ignore_paused => {
+            Err(Error::Status("cannot exec in a paused container (use --ignore-paused to override)".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The parent's sequence.
+fn launch(
+    state: &State,
+    plan: &ProcessPlan,
+    options: &ExecOptions,
+    endpoints: &Endpoints,
+) -> Result<(Child, Option<OwnedFd>)> {
+    let Some(init) = state.init else { return Err(Error::Status("container not running".into())) };
+    let container = init.pidfd()?;
+    let cgroup = state.cgroup();
+    let sub = SubCgroups::parse(&options.cgroup)?;
+    let unified = cgroup.unified_sub_dir(&sub)?;
+    let tasks = cgroup.v1_tasks(&sub)?;
+    let (channel, childs_end) = Channel::pair()?;
+    let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
+    // The container's processes can see the new one from its first moment (CVE-2016-9962).
+    process::set_dumpable(false).doing(|| "close our /proc files".into())?;
+    // A pid namespace is joined by being born in it; the rest the child joins itself.
+    if state.namespaces & kind::PID != 0 {
+        namespace::join_process(&token, container.as_fd(), kind::PID)
+            .doing(|| "join the container's pid namespace".into())?;
+    }
+    let user_namespace = state.namespaces & kind::USER != 0;
+    let turns = plan.turns(user_namespace);
+    let joiner = Joiner {
+        plan,
+        token: &token,
+        channel: childs_end,
+        container,
+        namespaces: state.namespaces & !kind::PID,
+        tasks,
+        inherited: options.preserve_fds,
+    };
+    let child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), move || joiner.run())
+        .doing(|| "make a process in the container".into())?;
+    let attended = oom_score(&child, plan)
+        .and_then(|()| launch::attend(&turns, &child, &channel, plan, endpoints, &mut Announce(endpoints)))
+        .and_then(|terminal| {
+            channel.send(&Frame::Start(String::new()), None)?;
+            channel.await_exec()?;
+            Ok(terminal)
+        });
+    match attended {
+        Ok(terminal) => Ok((child, terminal)),
+        Err(e) => {
+            child.kill_and_reap();
+            // An exec that failed has no pid: conmon takes the file's existence for success.
+            if let Some(file) = &options.pid_file {
+                let _ = std::fs::remove_file(file);
+            }
+            Err(e)
+        }
+    }
+}
+
+fn oom_score(child: &Child, plan: &ProcessPlan) -> Result<()> {
+    match plan.oom_score_adj {
+        Some(score) => crate::create::write_proc(child.pid, "oom_score_adj", &score.to_string())
+            .doing(|| format!("process.oomScoreAdj: {score} (lowering it needs CAP_SYS_RESOURCE)")),
+        None => Ok(()),
+    }
+}
+
+/// The only answer that an exec needs beyond those every launch has.
+struct Announce<'a>(&'a Endpoints);
+
+impl Attend for Announce<'_> {
+    fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
+        match turn {
+            Turn::Ready => self.0.announce(child, "setns"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The child.
+struct Joiner<'a> {
+    plan: &'a ProcessPlan,
+    token: &'a SingleThreaded,
+    channel: Channel,
+    container: OwnedFd,
+    namespaces: i32,
+    tasks: Vec<OwnedFd>,
+    inherited: u32,
+}
+
+impl Joiner<'_> {
+    fn run(self) -> Infallible {
+        let Err(error) = self.sequence();
+        // The parent may be gone; then nobody is left to be told.
+        let _ = self.channel.send(&Frame::Failed(error.to_string()), None);
+        process::exit_now(1)
+    }
+
+    /// From clone3 to execve; see `init.rs` for the reasons that both share.
+    fn sequence(&self) -> Result<Infallible> {
+        let plan = self.plan;
+        process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into())?;
+        signal::reset().doing(|| "reset signals".into())?;
+        let own = [self.channel.as_fd().as_raw_fd(), self.container.as_raw_fd()];
+        let keep: Vec<i32> =
+            (3..3 + self.inherited as i32).chain(own).chain(self.tasks.iter().map(AsRawFd::as_raw_fd)).collect();
+        process::close_all_but(&keep).doing(|| "close inherited fds".into())?;
+        // The cgroups before the namespaces: their files are opened on the host.
+        for tasks in &self.tasks {
+            path::write_once(tasks, b"0").doing(|| "join the container's cgroup".into())?;
+        }
+        // All namespaces in one call, and with the mount namespace its root.
+        if self.namespaces != 0 {
+            namespace::join_process(self.token, self.container.as_fd(), self.namespaces)
+                .doing(|| "join the container's namespaces".into())?;
+        }
+        process::setsid().doing(|| "make a session".into())?;
+        if plan.terminal {
+            let root = Root::open(Path::new("/")).doing(|| "open the container's root".into())?;
+            let pty = Pty::open(&root, plan.console_size)?;
+            pty.take()?;
+            self.channel.ask(Turn::Console, Some(pty.master.as_fd()))?;
+        }
+        let program = Program::prepare(plan, &self.channel, self.namespaces & kind::USER != 0)?;
+        process::set_dumpable(false).doing(|| "close our /proc files".into())?;
+        self.channel.ask(Turn::Ready, None)?;
+        process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
+        match self.channel.receive()? {
+            Some((Frame::Start(_), _)) => {}
+            other => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),
+        }
+        keep_inherited(self.inherited)?;
+        Err(program.exec())
+    }
+}
+
+/// What is to be executed: the document of `--process`, or the container's own process with the flags over it.
+fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
+    let process = match &options.process {
+        Some(file) => {
+            let bytes = std::fs::read(file).doing(|| format!("--process: read {file:?}"))?;
+            serde_json::from_slice(&bytes).map_err(|source| Error::Json { file: file.clone(), source })?
+        }
+        None => with_flags(state, options)?,
+    };
+    let host =
+        Grantable { capabilities: creds::permitted_set().doing(|| "read the runtime's own capabilities".into())? };
+    let planned = ProcessPlan::new(&process, "process", host)?;
+    planned.warnings.iter().for_each(log::warn);
+    Ok(planned.process)
+}
+
+fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {
+    let stored = |source| Error::Json { file: "state.json".into(), source };
+    let mut process: Process = serde_json::from_str(state.process.get()).map_err(stored)?;
+    process.set_args(Some(options.args.clone()));
+    process.set_terminal(Some(options.tty.unwrap_or(false)));
+    // The size was for the container's own terminal.
+    process.set_console_size(None);
+    if let Some(cwd) = &options.cwd {
+        process.set_cwd(cwd.into());
+    }
+    if !options.env.is_empty() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(options.env.iter().cloned());
+        process.set_env(Some(env));
+    }
+    if let Some((uid, gid)) = options.user {
+        process.user_mut().set_uid(uid);
+        if let Some(gid) = gid {
+            process.user_mut().set_gid(gid);
+        }
+    }
+    if !options.additional_gids.is_empty() {
+        let mut gids = process.user().additional_gids().clone().unwrap_or_default();
+        gids.extend(&options.additional_gids);
+        process.user_mut().set_additional_gids(Some(gids));
+    }
+    if options.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if !options.caps.is_empty() {
+        process.set_capabilities(Some(more_capabilities(&process, &options.caps)?));
+    }
+    if options.apparmor.is_some() {
+        process.set_apparmor_profile(options.apparmor.clone());
+    }
+    if options.process_label.is_some() {
+        process.set_selinux_label(options.process_label.clone());
+    }
+    Ok(process)
+}
+
+/// Adds to what the process has and can have; not to what it passes on by itself (inheritable, CVE-2022-29162).
+fn more_capabilities(process: &Process, names: &[String]) -> Result<LinuxCapabilities> {
+    let mut more = Capabilities::new();
+    for name in names {
+        let upper = name.to_ascii_uppercase();
+        let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        let cap: Capability = short.parse().map_err(|_| config("--cap", format!("{name:?} is not a capability")))?;
+        more.insert(cap);
+    }
+    let mut caps = process.capabilities().clone().unwrap_or_default();
+    let add = |set: &Option<Capabilities>| Some(set.iter().flatten().copied().chain(more.iter().copied()).collect());
+    caps.set_bounding(add(caps.bounding()));
+    caps.set_effective(add(caps.effective()));
+    caps.set_permitted(add(caps.permitted()));
+    Ok(caps)
+}

@@ -1,0 +1,49 @@
+//! What the plan needs to know of the machine and of the runtime's own process, read once.
+
+use crate::error::{Doing, Result};
+use rrt_cgroups::HostCgroups;
+use rrt_sys::creds::CapBits;
+use std::path::{Path, PathBuf};
+
+/// Facts of this machine and of this call.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// The cgroup hierarchies.
+    pub cgroups: HostCgroups,
+    /// The effective uid.
+    pub euid: u32,
+    /// Capabilities that can be given.
+    pub capabilities: CapBits,
+    /// Whether the runtime itself is in a user namespace: no device can be made there.
+    pub in_user_namespace: bool,
+    /// Whether `/proc/kcore` exists.
+    pub kcore: bool,
+    /// How many fds systemd passed (sd_listen_fds(3)), and their names.
+    pub listen_fds: Option<(u32, Option<String>)>,
+    /// Where the service manager wants to be notified (sd_notify(3)).
+    pub notify_socket: Option<PathBuf>,
+}
+
+impl HostFacts {
+    /// Reads them.
+    pub fn read() -> Result<HostFacts> {
+        let own_map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map".into())?;
+        let identity = own_map.split_whitespace().eq(["0", "0", "4294967295"]);
+        Ok(HostFacts {
+            cgroups: HostCgroups::read()?,
+            euid: rrt_sys::creds::effective_ids().0,
+            capabilities: rrt_sys::creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?,
+            in_user_namespace: !identity,
+            kcore: Path::new("/proc/kcore").exists(),
+            listen_fds: listen_fds(),
+            notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|s| !s.is_empty()).map(PathBuf::from),
+        })
+    }
+}
+
+/// Only fds that were passed to this very process: `LISTEN_PID` may name a process further up (contract A.9).
+fn listen_fds() -> Option<(u32, Option<String>)> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let count = number("LISTEN_FDS").filter(|n| *n > 0)?;
+    (number("LISTEN_PID")? == std::process::id()).then(|| (count, std::env::var("LISTEN_FDNAMES").ok()))
+}

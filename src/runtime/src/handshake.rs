@@ -1,0 +1,190 @@
+//! The talk between the parent (`rrt create`, `run`, `exec`) and the child it cloned.
+//!
+//! One `SOCK_SEQPACKET` pair. The child asks, the parent answers; which questions come, and in which order, is a list of
+//! [`Turn`]s computed from the plan before the clone, so both sides hold the same list and neither guesses.
+//!
+//! ```text
+//!   child (init)                                     parent
+//!   ------------                                     ------
+//!   MapIds       new user namespace: write my maps -> /proc/PID/uid_map, gid_map, setgroups
+//!   TimeOffsets  new time namespace: my clocks     -> /proc/PID/timens_offsets
+//!   Hooks        mounts are made, root not pivoted -> prestart, createRuntime hooks
+//!   Console      here is the pty's master (an fd)  -> to the console socket, or kept for a foreground run
+//!   Limits       about to become the user          -> prlimit(PID, …), when the child may not do it itself
+//!   Ready        all is set up, the program exists -> state `created`, pid file, pidfd socket
+//!      <- Go     after each
+//!   then the start gate (`create`) or this same socket (`run`, `exec`):
+//!      <- Start  with the container's state for the startContainer hooks
+//!   end of file: execve has closed the socket, the program runs
+//!   Failed {stage, text}  at any time, instead of a turn or after Start; the child then ends
+//! ```
+//!
+//! A frame is one packet: a kind byte, then for `Turn` the turn's byte, for `Failed` and `Start` UTF-8 text. A child whose
+//! parent is gone reads end of file and ends; a parent whose child is gone reads end of file and reaps it.
+
+use crate::error::{Doing, Error, Result};
+use rrt_sys::socket;
+use serde::Serialize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A question of the child's; see the picture above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[repr(u8)]
+pub enum Turn {
+    /// Write the id maps of my user namespace.
+    MapIds = 1,
+    /// Write the offsets of my time namespace.
+    TimeOffsets,
+    /// Run the hooks of the runtime namespace.
+    Hooks,
+    /// Take my pty's master.
+    Console,
+    /// Set my resource limits.
+    Limits,
+    /// I am ready to execute the program.
+    Ready,
+}
+
+impl Turn {
+    const ALL: [Turn; 6] = [Turn::MapIds, Turn::TimeOffsets, Turn::Hooks, Turn::Console, Turn::Limits, Turn::Ready];
+
+    fn from_byte(b: u8) -> Option<Turn> {
+        Turn::ALL.into_iter().find(|t| *t as u8 == b)
+    }
+}
+
+/// One packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The child asks.
+    Turn(Turn),
+    /// The parent has done what was asked.
+    Go,
+    /// Execute the program; the text is the state document for the startContainer hooks.
+    Start(String),
+    /// The child failed: the text says where and why.
+    Failed(String),
+}
+
+/// The longest packet either side sends: a state document with a container's annotations fits. A longer text is cut.
+pub const FRAME_MAX: usize = 64 * 1024;
+
+impl Frame {
+    /// The packet's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, body): (u8, &[u8]) = match self {
+            Frame::Turn(t) => return vec![1, *t as u8],
+            Frame::Go => (2, b""),
+            Frame::Start(text) => (3, text.as_bytes()),
+            Frame::Failed(text) => (4, text.as_bytes()),
+        };
+        let mut bytes = Vec::with_capacity(1 + body.len());
+        bytes.push(kind);
+        bytes.extend_from_slice(&body[..body.len().min(FRAME_MAX - 1)]);
+        bytes
+    }
+
+    /// The frame in a packet; `None` when it is not one. Never panics, whatever the bytes: the child is not trusted to be
+    /// well once it has entered the container.
+    pub fn decode(bytes: &[u8]) -> Option<Frame> {
+        let (kind, body) = bytes.split_first()?;
+        let text = || String::from_utf8_lossy(body).into_owned();
+        match (kind, body) {
+            (1, [turn]) => Turn::from_byte(*turn).map(Frame::Turn),
+            (2, []) => Some(Frame::Go),
+            (3, _) => Some(Frame::Start(text())),
+            (4, _) => Some(Frame::Failed(text())),
+            _ => None,
+        }
+    }
+}
+
+/// One end of the handshake.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends of a new pair: the parent's, the child's.
+    pub fn pair() -> Result<(Channel, Channel)> {
+        let (a, b) = socket::packet_pair().doing(|| "make the handshake socket".into())?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    /// A connection through the start gate.
+    pub fn from_fd(fd: OwnedFd) -> Channel {
+        Channel(fd)
+    }
+
+    /// Sends a frame, and with it an fd if there is one.
+    pub fn send(&self, frame: &Frame, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let fds: &[BorrowedFd<'_>] = fd.as_slice();
+        socket::send(self.0.as_fd(), &frame.encode(), fds).doing(|| "talk over the handshake socket".into())
+    }
+
+    /// The next frame, and the fd that came with it; `None` when the other side is gone.
+    pub fn receive(&self) -> Result<Option<(Frame, Option<OwnedFd>)>> {
+        let mut buf = vec![0; FRAME_MAX];
+        let (n, fd) = socket::receive(self.0.as_fd(), &mut buf).doing(|| "listen on the handshake socket".into())?;
+        if n == 0 {
+            return Ok(None);
+        }
+        match Frame::decode(&buf[..n]) {
+            Some(frame) => Ok(Some((frame, fd))),
+            None => Err(Error::Init(format!("a packet of {n} bytes that is no handshake frame"))),
+        }
+    }
+
+    /// Child: asks `turn` and waits for the answer.
+    ///
+    /// # Errors
+    /// When the parent is gone: there is nobody left to be a container for.
+    pub fn ask(&self, turn: Turn, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        self.send(&Frame::Turn(turn), fd)?;
+        match self.receive()? {
+            Some((Frame::Go, _)) => Ok(()),
+            other => Err(Error::Init(format!("the runtime answered {turn:?} with {:?}", other.map(|o| o.0)))),
+        }
+    }
+
+    /// Parent: waits for the child to execute its program: end of file is success.
+    pub fn await_exec(&self) -> Result<()> {
+        match self.receive() {
+            Ok(None) => Ok(()),
+            Ok(Some((Frame::Failed(text), _))) => Err(Error::Init(text)),
+            Ok(Some((other, _))) => Err(Error::Init(format!("{other:?} where the program should have been executed"))),
+            // The child was killed with our packet unread: whoever waits for it learns how it ended.
+            Err(Error::System { source, .. }) if source.is(rrt_sys::errno::ECONNRESET) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The fd to poll.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_survives_the_wire() {
+        let turns = Turn::ALL.map(Frame::Turn);
+        for frame in turns.into_iter().chain([Frame::Go, Frame::Start("{}".into()), Frame::Failed("x: é".into())]) {
+            assert_eq!(Frame::decode(&frame.encode()), Some(frame));
+        }
+    }
+
+    #[test]
+    fn rubbish_is_no_frame() {
+        for bytes in [&b""[..], &[0], &[1], &[1, 0], &[1, 7], &[1, 1, 1], &[2, 0], &[9, 9]] {
+            assert_eq!(Frame::decode(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_to_a_packet() {
+        assert_eq!(Frame::Failed("x".repeat(FRAME_MAX * 2)).encode().len(), FRAME_MAX);
+    }
+}

@@ -1,0 +1,136 @@
+//! Hooks: programs of the caller's, run at six moments with the container's state on their standard input.
+
+use crate::error::{Doing, Error, Result, config};
+use rrt_oci::Hook;
+use rrt_sys::process::{ExecArgs, Exit, SingleThreaded};
+use rrt_sys::spawn;
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One program to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookPlan {
+    /// Where config.json names it, for errors.
+    pub property: String,
+    /// The program.
+    pub path: PathBuf,
+    /// Its arguments, `argv[0]` first.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<String>,
+    /// Seconds until it is killed.
+    pub timeout: Option<u64>,
+}
+
+/// The six kinds, each in order (runtime-spec config.md, "POSIX-platform Hooks").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HooksPlan {
+    /// Deprecated; with `createRuntime`, before it.
+    pub prestart: Vec<HookPlan>,
+    /// In the runtime's namespaces, before pivot_root.
+    pub create_runtime: Vec<HookPlan>,
+    /// In the container's namespaces, before pivot_root.
+    pub create_container: Vec<HookPlan>,
+    /// In the container, just before the program.
+    pub start_container: Vec<HookPlan>,
+    /// In the runtime's namespaces, after the program was started.
+    pub poststart: Vec<HookPlan>,
+    /// In the runtime's namespaces, after the container was deleted.
+    pub poststop: Vec<HookPlan>,
+}
+
+impl HooksPlan {
+    /// Plans `hooks`.
+    pub fn new(hooks: Option<&rrt_oci::Hooks>) -> Result<HooksPlan> {
+        let Some(h) = hooks else { return Ok(HooksPlan::default()) };
+        Ok(HooksPlan {
+            prestart: plan(h.prestart(), "prestart")?,
+            create_runtime: plan(h.create_runtime(), "createRuntime")?,
+            create_container: plan(h.create_container(), "createContainer")?,
+            start_container: plan(h.start_container(), "startContainer")?,
+            poststart: plan(h.poststart(), "poststart")?,
+            poststop: plan(h.poststop(), "poststop")?,
+        })
+    }
+
+    /// Whether the child has to stop before pivot_root for hooks of the runtime's namespaces.
+    pub fn before_pivot(&self) -> bool {
+        !self.prestart.is_empty() || !self.create_runtime.is_empty()
+    }
+}
+
+fn plan(hooks: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<HookPlan>> {
+    let one = |(i, h): (usize, &Hook)| {
+        let property = format!("hooks.{kind}[{i}]");
+        if !h.path().is_absolute() {
+            return Err(config(property + ".path", format!("{:?} is not an absolute path", h.path())));
+        }
+        let timeout = match h.timeout() {
+            Some(t) if t <= 0 => return Err(config(property + ".timeout", format!("{t} is not above 0 seconds"))),
+            t => t.map(|t| t as u64),
+        };
+        let args = match h.args() {
+            Some(args) if !args.is_empty() => args.clone(),
+            _ => vec![h.path().to_string_lossy().into_owned()],
+        };
+        Ok(HookPlan { property, path: h.path().clone(), args, env: h.env().clone().unwrap_or_default(), timeout })
+    };
+    hooks.iter().flatten().enumerate().map(one).collect()
+}
+
+/// Runs hooks one after the other and stops at the first that fails.
+///
+/// `stop`, when it becomes readable, ends a running hook: the container it was for has failed.
+pub fn run(token: &SingleThreaded, hooks: &[HookPlan], state: &str, stop: Option<BorrowedFd<'_>>) -> Result<()> {
+    hooks.iter().try_for_each(|h| run_one(token, h, state, stop))
+}
+
+fn run_one(token: &SingleThreaded, hook: &HookPlan, state: &str, stop: Option<BorrowedFd<'_>>) -> Result<()> {
+    let c =
+        |bytes: &[u8]| CString::new(bytes).map_err(|_| config(&hook.property, "path, args or env contain a NUL byte"));
+    let argv = hook.args.iter().map(|a| c(a.as_bytes())).collect::<Result<_>>()?;
+    let envp = hook.env.iter().map(|e| c(e.as_bytes())).collect::<Result<_>>()?;
+    let path = c(hook.path.as_os_str().as_bytes())?;
+    let timeout = hook.timeout.map(Duration::from_secs);
+    let outcome = spawn::run(token, &path, &ExecArgs::new(argv, envp), state.as_bytes(), timeout, stop)
+        .doing(|| format!("error running hook {} ({:?})", hook.property, hook.path))?;
+    let problem = match (outcome.exit, hook.timeout) {
+        (Some(Exit::Code(0)), _) => return Ok(()),
+        (Some(Exit::Code(code)), _) => format!("exit status {code}"),
+        (Some(Exit::Signal(signal)), _) => format!("killed by signal {signal}"),
+        (None, Some(seconds)) => format!("killed after its timeout of {seconds} s (or with its container)"),
+        (None, None) => "killed, because the container has failed meanwhile".into(),
+    };
+    let output = outcome.output.trim();
+    let output = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
+    Err(Error::Hook(format!("error running hook {} ({:?}): {problem}{output}", hook.property, hook.path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_hooks_are_named() {
+        for (json, expected) in [
+            (r#"{"createRuntime":[{"path":"x"}]}"#, "hooks.createRuntime[0].path"),
+            (r#"{"poststop":[{"path":"/x"},{"path":"/x","timeout":0}]}"#, "hooks.poststop[1].timeout: 0"),
+        ] {
+            let e = HooksPlan::new(Some(&serde_json::from_str(json).unwrap())).unwrap_err().to_string();
+            assert!(e.contains(expected), "{json}: {e}");
+        }
+    }
+
+    // Forking needs a process with one thread, which the test harness is not; effects are tested in runtime-tests/tests/hooks.rs.
+    #[test]
+    fn arguments_default_to_the_path() {
+        let plan =
+            HooksPlan::new(Some(&serde_json::from_str(r#"{"poststart":[{"path":"/bin/x"}]}"#).unwrap())).unwrap();
+        assert_eq!(plan.poststart[0].args, ["/bin/x"]);
+    }
+}

@@ -1,0 +1,235 @@
+//! The child's sequence: from clone3 to execve, straight down in the order things happen.
+//!
+//! Whatever could be opened, built or decided beforehand the parent has done (`create.rs`); the child joins, attaches, drops and
+//! executes. It never returns: a failure is sent to the parent and ends in `_exit`.
+
+use crate::console::Pty;
+use crate::error::{Doing, Error, Result};
+use crate::handshake::{Channel, Frame, Turn};
+use crate::hooks;
+use crate::masked_paths::{Masks, make_read_only};
+use crate::mounts::{Source, apply};
+use crate::namespaces::{Joined, kind};
+use crate::plan::Plan;
+use crate::program::Program;
+use crate::rootfs::make_cwd;
+use crate::sysctl;
+use rrt_sys::path;
+use rrt_sys::process::{self, SingleThreaded};
+use rrt_sys::{OFlags, creds, namespace, net, signal, socket};
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// What the parent has opened for the child; its fds are all that the child has, besides the inherited ones.
+pub struct Init<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// There is one thread.
+    pub token: &'a SingleThreaded,
+    /// To the parent.
+    pub channel: Channel,
+    /// Where `start` will connect; absent in `run`, which starts over `channel`.
+    pub gate: Option<OwnedFd>,
+    /// The root file system, a detached tree.
+    pub root: OwnedFd,
+    /// The sources of bind mounts, in the order of the mounts.
+    pub sources: Vec<Option<Source>>,
+    /// The host's device nodes, when they have to be bound.
+    pub devices: Vec<Source>,
+    /// The namespaces to join, in order.
+    pub namespaces: Vec<(Joined, OwnedFd)>,
+    /// The v1 cgroups' `tasks` files.
+    pub tasks: Vec<OwnedFd>,
+    /// The host's null device.
+    pub null: OwnedFd,
+    /// The state document for createContainer hooks.
+    pub state: String,
+}
+
+impl Init<'_> {
+    /// Becomes the container's program.
+    pub fn run(mut self) -> Infallible {
+        let Err(error) = self.sequence();
+        // The parent or `start` may be gone; then nobody is left to be told.
+        let _ = self.channel.send(&Frame::Failed(error.to_string()), None);
+        process::exit_now(1)
+    }
+
+    fn sequence(&mut self) -> Result<Infallible> {
+        let (plan, token) = (self.plan, self.token);
+
+        // Until the parent has written down that we exist, its death must be ours: nobody else would know of us.
+        process::set_parent_death_signal(9).doing(|| "bind init to its parent".into())?;
+        signal::reset().doing(|| "reset signals".into())?;
+        // First of all, drop what fork has copied: the parent's lock, its end of our socket, anything of its caller's
+        // that was not close-on-exec (CVE-2024-21626).
+        process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
+        // Modes of nodes and directories are exactly what the plan says.
+        process::umask(0);
+
+        // The user namespace first: it decides what we may do in all others. Without ids in it we can make no file, so
+        // be its root before anything else.
+        if plan.namespaces.is_new(kind::USER) {
+            self.channel.ask(Turn::MapIds, None)?;
+        }
+        self.join(|j| j.kind == kind::USER)?;
+        if plan.namespaces.has(kind::USER) {
+            let (uid, gid) = (plan.namespaces.setup_uid, plan.namespaces.setup_gid);
+            creds::set_ids(uid, gid).doing(|| "linux.uidMappings: become the user namespace's root".into())?;
+        }
+        self.join(|j| j.kind != kind::USER && j.kind != kind::MOUNT)?;
+
+        // Into the v1 cgroups by our own hand: a single-threaded task that moves itself takes no global lock (contract G.6).
+        // Before the cgroup namespace, whose root is where we are at that moment.
+        for tasks in std::mem::take(&mut self.tasks) {
+            path::write_once(&tasks, b"0").doing(|| "join the container's cgroup".into())?;
+        }
+        if plan.namespaces.unshared != 0 {
+            namespace::unshare(token, plan.namespaces.unshared).doing(|| "linux.namespaces".into())?;
+        }
+        // unshare made the time namespace for our children only; its clocks can be set until somebody is in it.
+        if plan.namespaces.is_new(kind::TIME) {
+            if !plan.namespaces.time_offsets.is_empty() {
+                self.channel.ask(Turn::TimeOffsets, None)?;
+            }
+            let doing = || "linux.namespaces: enter the new time namespace".to_string();
+            let ns = path::open(Path::new("/proc/self/ns/time_for_children"), OFlags::RDONLY).doing(doing)?;
+            namespace::join(token, ns.as_fd(), kind::TIME).doing(doing)?;
+        }
+        // Last, because from here on paths are the other namespace's.
+        self.join(|j| j.kind == kind::MOUNT)?;
+
+        // A session of our own: for the controlling terminal, and so that no signal to the caller's group reaches us.
+        process::setsid().doing(|| "make a session".into())?;
+        if let Some(name) = &plan.keyring {
+            join_keyring(name)?;
+        }
+        if plan.namespaces.is_new(kind::NETWORK) {
+            net::loopback_up().doing(|| "linux.namespaces: bring up the loopback interface".into())?;
+        }
+
+        // The mount tree, below the root's fd; no path of the host is used after this for anything in the container.
+        let root = plan.root.attach(self.take_root()?)?;
+        // While the host's procfs is still visible, which the kernel wants to see before it gives a user namespace its own.
+        let proc = if plan.sysctl.is_empty() { None } else { Some(sysctl::private_proc()?) };
+        let sources = std::mem::take(&mut self.sources);
+        let read_only_later = apply::apply_all(&root, &plan.mounts, sources, &plan.cgroup_mounts)?;
+        plan.dev.apply(&root, &self.devices)?;
+        make_cwd(&root, &plan.process.cwd)?;
+
+        // The runtime's hooks see the finished mounts; the container's may still change them.
+        if plan.hooks.before_pivot() {
+            self.channel.ask(Turn::Hooks, None)?;
+        }
+        hooks::run(token, &plan.hooks.create_container, &self.state, None)?;
+
+        plan.root.enter(&root)?;
+
+        // In the container's own devpts, which is mounted by now, and before paths become read-only or masked.
+        if plan.process.terminal {
+            let pty = Pty::open(&root, plan.process.console_size)?;
+            pty.bind_console(&root)?;
+            pty.take()?;
+            self.channel.ask(Turn::Console, Some(pty.master.as_fd()))?;
+        }
+        if let Some(name) = &plan.hostname {
+            namespace::set_hostname(name.as_bytes()).doing(|| "hostname".into())?;
+        }
+        if let Some(name) = &plan.domainname {
+            namespace::set_domainname(name.as_bytes()).doing(|| "domainname".into())?;
+        }
+        // Sysctls before /proc/sys becomes read-only; through our own procfs they would work after it as well.
+        if let Some(proc) = &proc {
+            sysctl::apply(proc, &plan.sysctl)?;
+        }
+        make_read_only(&root, &plan.readonly_paths)?;
+        Masks::new(self.take_null()?).hide(&root, &plan.masked_paths)?;
+        read_only_later.finish()?;
+        // The last change of the tree: after it nothing can be made on it.
+        plan.root.finish(&root)?;
+        drop(root);
+
+        if let Some(persona) = plan.personality {
+            rrt_sys::limits::set_personality(persona).doing(|| "linux.personality".into())?;
+        }
+        let program = Program::prepare(&plan.process, &self.channel, plan.user_namespace())?;
+
+        // Setting ids has made us dumpable-by-policy; what is ours stays closed to others until execve.
+        process::set_dumpable(false).doing(|| "close our /proc files".into())?;
+        self.channel.ask(Turn::Ready, None)?;
+        // The state is written: from here on we are the container's, not the parent's.
+        process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
+
+        let state = self.wait_for_start()?;
+        hooks::run(token, &plan.hooks.start_container, &state, None)?;
+        self.keep_inherited()?;
+        Err(program.exec())
+    }
+
+    fn own_fds(&self) -> Vec<i32> {
+        let inherited = 3..3 + self.plan.inherited_fds as i32;
+        let sources = self.sources.iter().flatten().chain(&self.devices).map(|s| s.tree.as_raw_fd());
+        inherited
+            .chain([self.channel.as_fd().as_raw_fd(), self.root.as_raw_fd(), self.null.as_raw_fd()])
+            .chain(self.gate.iter().chain(&self.tasks).map(AsRawFd::as_raw_fd))
+            .chain(self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd()))
+            .chain(sources)
+            .collect()
+    }
+
+    fn join(&self, which: impl Fn(&Joined) -> bool) -> Result<()> {
+        for (joined, fd) in self.namespaces.iter().filter(|(j, _)| which(j)) {
+            namespace::join(self.token, fd.as_fd(), joined.kind)
+                .doing(|| format!("{}: join {:?}", joined.property, joined.path))?;
+        }
+        Ok(())
+    }
+
+    fn take_root(&mut self) -> Result<OwnedFd> {
+        self.root.try_clone().doing(|| "take the root".into())
+    }
+
+    fn take_null(&mut self) -> Result<OwnedFd> {
+        self.null.try_clone().doing(|| "take the null device".into())
+    }
+
+    /// Waits for `start`: over the gate, or over the parent's own socket in `run`. Returns the state for startContainer hooks.
+    fn wait_for_start(&mut self) -> Result<String> {
+        loop {
+            if let Some(gate) = &self.gate {
+                let connection = socket::accept(gate.as_fd()).doing(|| "wait for start".into())?;
+                self.channel = Channel::from_fd(connection);
+            }
+            match (self.channel.receive()?, &self.gate) {
+                (Some((Frame::Start(state), _)), _) => return Ok(state),
+                // `state` asks whether we wait here by connecting and hanging up again.
+                (None, Some(_)) => {}
+                (other, _) => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),
+            }
+        }
+    }
+
+    /// The fds the program inherits lose close-on-exec; everything else of ours has it.
+    fn keep_inherited(&self) -> Result<()> {
+        keep_inherited(self.plan.inherited_fds)
+    }
+}
+
+/// Makes every fd from 3 on close at execve, but the first `count`.
+pub fn keep_inherited(count: u32) -> Result<()> {
+    let doing = || "choose the fds the program inherits".to_string();
+    process::cloexec_from(3 + count).doing(doing)?;
+    (3..3 + count as i32).filter_map(process::inherited_fd).try_for_each(|fd| process::keep_on_exec(fd).doing(doing))
+}
+
+/// A session keyring of the container's own; where keyrings are absent or forbidden there is none to be shared either.
+fn join_keyring(name: &str) -> Result<()> {
+    use rrt_sys::errno;
+    let doing = || "make a session keyring (skip it with --no-new-keyring)".to_string();
+    let name = std::ffi::CString::new(name).map_err(|_| Error::Usage("container id with a NUL byte".into()))?;
+    match creds::join_session_keyring(&name) {
+        Err(e) if e.is(errno::ENOSYS) || e.is(errno::EPERM) => Ok(()),
+        id => creds::widen_keyring(id.doing(doing)?).doing(doing),
+    }
+}

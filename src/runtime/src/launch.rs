@@ -1,0 +1,144 @@
+//! The parent's side of a launch, the same for `create`, `run` and `exec`: it answers the child's turns and tells the world.
+
+use crate::console;
+use crate::error::{Doing, Error, Result};
+use crate::handshake::{Channel, Frame, Turn};
+use crate::process::ProcessPlan;
+use crate::program::set_limits;
+use rrt_sys::process::{Child, Exit, inherited_fd};
+use rrt_sys::socket;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Where the ends of a new process go.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    console: Option<OwnedFd>,
+    pidfd: Option<OwnedFd>,
+    pid_file: Option<PathBuf>,
+}
+
+impl Endpoints {
+    /// Checks the flags against the process, and connects the sockets before anything else is done: a caller that does not
+    /// listen should learn it while there is nothing to clean up.
+    pub fn open(
+        plan: &ProcessPlan,
+        detach: bool,
+        console_socket: Option<&Path>,
+        pidfd_socket: Option<&Path>,
+        pid_file: Option<&Path>,
+    ) -> Result<Endpoints> {
+        let usage = |text: &str| Err(Error::Usage(text.into()));
+        match (plan.terminal, detach, console_socket) {
+            (true, true, None) => {
+                return usage(
+                    "cannot allocate tty if rrt will detach without setting console socket (--console-socket)",
+                );
+            }
+            (false, _, Some(_)) | (_, false, Some(_)) => {
+                return usage("cannot use console socket if rrt will not detach or allocate tty (process.terminal)");
+            }
+            _ => {}
+        }
+        let connect = |path: Option<&Path>, flag: &str| {
+            path.map(|p| socket::connect_stream(p).doing(|| format!("{flag} {p:?}"))).transpose()
+        };
+        Ok(Endpoints {
+            console: connect(console_socket, "--console-socket")?,
+            pidfd: connect(pidfd_socket, "--pidfd-socket")?,
+            pid_file: pid_file.map(Path::to_path_buf),
+        })
+    }
+
+    /// Hands out the process' pidfd and pid, before the command returns; `kind` is the pidfd's label (`standard`, `setns`).
+    pub fn announce(&self, child: &Child, kind: &str) -> Result<()> {
+        if let Some(to) = &self.pidfd {
+            socket::send(to.as_fd(), kind.as_bytes(), &[child.pidfd.as_fd()])
+                .doing(|| "--pidfd-socket: send".into())?;
+        }
+        match &self.pid_file {
+            Some(path) => write_pid_file(path, child.pid).doing(|| format!("--pid-file {path:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Under another name first, then renamed: a reader sees all of it or nothing (contract A.9). No newline.
+fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
+    let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    let temporary = path.with_file_name(hidden);
+    let mut file = fs::File::options().write(true).create_new(true).open(&temporary).or_else(|e| match e.kind() {
+        // Left by a runtime that was killed between the two steps.
+        std::io::ErrorKind::AlreadyExists => fs::File::create(&temporary),
+        _ => Err(e),
+    })?;
+    file.write_all(pid.to_string().as_bytes())?;
+    fs::rename(&temporary, path)
+}
+
+/// What the turns need from the one who launches.
+pub trait Attend {
+    /// Does what the turn asks.
+    fn attend(&mut self, turn: Turn, child: &Child) -> Result<()>;
+}
+
+/// Answers the child's turns until it is ready, and returns the terminal's master if the caller keeps it.
+///
+/// Turns that every launch has are answered here; the others by `with`.
+pub fn attend(
+    turns: &[Turn],
+    child: &Child,
+    channel: &Channel,
+    plan: &ProcessPlan,
+    endpoints: &Endpoints,
+    with: &mut dyn Attend,
+) -> Result<Option<OwnedFd>> {
+    let mut kept = None;
+    for expected in turns {
+        let fd = match channel.receive() {
+            Ok(Some((Frame::Turn(turn), fd))) if turn == *expected => fd,
+            Ok(Some((Frame::Failed(text), _))) => return Err(Error::Init(text)),
+            Ok(Some((other, _))) => return Err(Error::Init(format!("{other:?} where {expected:?} was due"))),
+            Ok(None) => return Err(died(child)),
+            Err(Error::System { source, .. }) if source.is(rrt_sys::errno::ECONNRESET) => return Err(died(child)),
+            Err(e) => return Err(e),
+        };
+        match (expected, fd) {
+            (Turn::Console, Some(master)) => match &endpoints.console {
+                Some(socket) => console::send_master(socket.as_fd(), master.as_fd())?,
+                None => kept = Some(master),
+            },
+            (Turn::Console, None) => return Err(Error::Init("the child's terminal came without an fd".into())),
+            (Turn::Limits, _) => set_limits(child.pid, plan)?,
+            (turn, _) => with.attend(*turn, child)?,
+        }
+        // The answer to Ready is what lets the child go on without us, so the rest of the work is done by then.
+        channel.send(&Frame::Go, None)?;
+    }
+    Ok(kept)
+}
+
+/// The child ended without a word.
+pub fn died(child: &Child) -> Error {
+    let hint = "; a memory limit below what the setup needs does this (linux.resources.memory.limit)";
+    let how = match child.wait() {
+        Ok(Exit::Signal(9)) => format!("was killed (SIGKILL){hint}"),
+        Ok(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+        Ok(Exit::Code(code)) => format!("exited with {code}"),
+        Err(e) => e.to_string(),
+    };
+    Error::Init(format!("the child {how} before the program was executed"))
+}
+
+/// Checks that the fds to be inherited are there.
+pub fn require_inherited(count: u32) -> Result<()> {
+    let missing = (3..3 + count as i32).find(|fd| inherited_fd(*fd).is_none());
+    match missing {
+        Some(fd) => Err(Error::Usage(format!("--preserve-fds {count}: fd {fd} is not open; pass fewer, or open it"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,214 @@
+//! Making the mounts, in the child: each is built detached, configured, and only then attached to a place held by an fd.
+
+use super::options::{MS_I_VERSION, MountOptions, attr};
+use super::{MountKind, MountPlan, Source, allowed_in_proc, cgroup, mount_point};
+use crate::error::{Doing, Result, config};
+use rrt_sys::mount::{self, SetAttr};
+use rrt_sys::path::{self, Root};
+use rrt_sys::{FileType, OFlags, errno};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// `PROC_SUPER_MAGIC`
+const PROC_MAGIC: u64 = 0x9fa0;
+
+/// Mounts that become read-only at the end, held by their fds.
+#[derive(Debug, Default)]
+pub struct ReadOnlyLater(Vec<(String, OwnedFd)>);
+
+impl ReadOnlyLater {
+    /// Makes them read-only.
+    pub fn finish(&self) -> Result<()> {
+        let attr = SetAttr { set: attr::RDONLY, ..SetAttr::default() };
+        self.0.iter().try_for_each(|(property, fd)| {
+            mount::set_attr(fd.as_fd(), attr, false).doing(|| format!("{property}.options: ro"))
+        })
+    }
+}
+
+/// Makes every mount of the plan below `root`; `sources` are the bind mounts' trees.
+pub fn apply_all(
+    root: &Root,
+    mounts: &[MountPlan],
+    sources: Vec<Option<Source>>,
+    cgroups: &cgroup::CgroupMounts,
+) -> Result<ReadOnlyLater> {
+    let mut later = ReadOnlyLater::default();
+    for (plan, source) in mounts.iter().zip(sources) {
+        match (&plan.kind, source) {
+            (MountKind::Bind { .. }, Some(source)) => bind(root, plan, source)?,
+            (MountKind::Bind { .. }, None) => return Err(config(&plan.property, "has no opened source")),
+            (MountKind::FileSystem { fstype, source }, _) => {
+                let new = file_system(root, plan, fstype, source.as_deref())?;
+                later.0.extend(new.filter(|_| plan.read_only_later()).map(|fd| (plan.property.clone(), fd)));
+            }
+            (MountKind::Cgroup, _) => cgroup::apply(root, plan, cgroups)?,
+            (MountKind::Remount, _) => remount(root, plan)?,
+        }
+    }
+    Ok(later)
+}
+
+fn bind(root: &Root, plan: &MountPlan, source: Source) -> Result<()> {
+    let doing = || format!("{}: bind to {:?}", plan.property, plan.destination);
+    let target = mount_point(root, &plan.destination, source.is_dir).doing(doing)?;
+    check_place(plan, target.as_fd(), Some(source.tree.as_fd()))?;
+    set_attributes(source.tree.as_fd(), &plan.options).doing(doing)?;
+    attach(source.tree.as_fd(), target.as_fd()).doing(doing)
+}
+
+/// Returns the new mount, unless it had to be made the old way.
+fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>) -> Result<Option<OwnedFd>> {
+    let doing = || format!("{}: mount {fstype} on {:?}", plan.property, plan.destination);
+    let target = match fstype {
+        // /proc and /sys decide what later writes to them mean, so an image must not be able to put them anywhere else:
+        // their place is a directory, reached without any symlink (CVE-2023-27561, CVE-2019-19921).
+        "proc" | "sysfs" => ordinary_directory(root, plan)?,
+        _ => mount_point(root, &plan.destination, true).doing(doing)?,
+    };
+    check_place(plan, target.as_fd(), None)?;
+    let mut mount_options = plan.options.clone();
+    if plan.read_only_later() {
+        mount_options.set &= !attr::RDONLY;
+        mount_options.rec_set &= !attr::RDONLY;
+    }
+    let attrs = mount::attr_from_bits(mount_options.set);
+    let options = plan.fs_options();
+    // mountinfo shows a source for each mount; tools expect the type there when config.json has none.
+    let source = OsStr::new(source.unwrap_or(fstype));
+    let new = match mount::new_fs(OsStr::new(fstype), Some(source), &options, attrs) {
+        // An option value that fsconfig cannot carry: mount(2) on the fd's own name.
+        Err(e) if e.is(errno::E2BIG) => return legacy(plan, fstype, source, &target).map(|()| None).doing(doing),
+        new => new.doing(doing)?,
+    };
+    set_attributes(new.as_fd(), &mount_options).doing(doing)?;
+    if plan.options.tmpcopyup {
+        copy_up(target.as_fd(), new.as_fd())
+            .doing(|| format!("{}: tmpcopyup of {:?}", plan.property, plan.destination))?;
+    }
+    attach(new.as_fd(), target.as_fd()).doing(doing)?;
+    if let Some(on) = plan.options.iversion {
+        set_iversion(new.as_fd(), on).doing(doing)?;
+    }
+    Ok(Some(new))
+}
+
+fn legacy(plan: &MountPlan, fstype: &str, source: &OsStr, target: &OwnedFd) -> rrt_sys::Result<()> {
+    let data = plan.fs_options().join(",");
+    let mut flags = 0;
+    for (bit, ms) in [(attr::RDONLY, 1), (attr::NOSUID, 2), (attr::NODEV, 4), (attr::NOEXEC, 8)] {
+        flags |= if plan.options.set & bit != 0 { ms } else { 0 };
+    }
+    mount::mount_legacy(source, &path::proc_fd(target), OsStr::new(fstype), flags, OsStr::new(&data))
+}
+
+/// `iversion` is a flag of the super block that only mount(2) can change.
+fn set_iversion(new: BorrowedFd<'_>, on: bool) -> rrt_sys::Result<()> {
+    /// `MS_REMOUNT`
+    const MS_REMOUNT: u64 = 32;
+    let flags = MS_REMOUNT | if on { MS_I_VERSION } else { 0 };
+    mount::mount_legacy(OsStr::new(""), &path::proc_fd(new), OsStr::new(""), flags, OsStr::new(""))
+}
+
+/// Sets the mount's own attributes, then the recursive ones, then the propagation types in order.
+pub fn set_attributes(fd: BorrowedFd<'_>, o: &MountOptions) -> rrt_sys::Result<()> {
+    let own = SetAttr { set: o.set, clear: o.clear, propagation: None };
+    let all = SetAttr { set: o.rec_set, clear: o.rec_clear, propagation: None };
+    if own != SetAttr::default() {
+        mount::set_attr(fd, own, false)?;
+    }
+    if all != SetAttr::default() {
+        mount::set_attr(fd, all, true)?;
+    }
+    for &(propagation, recursive) in &o.propagation {
+        mount::set_attr(fd, SetAttr { propagation: Some(propagation), ..SetAttr::default() }, recursive)?;
+    }
+    Ok(())
+}
+
+/// Attaches a detached mount.
+pub fn attach(new: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rrt_sys::Result<()> {
+    mount::attach(new, target)
+}
+
+fn remount(root: &Root, plan: &MountPlan) -> Result<()> {
+    let doing = || format!("{}: remount {:?}", plan.property, plan.destination);
+    let target = root.resolve(&plan.destination).doing(doing)?;
+    set_attributes(target.as_fd(), &plan.options).doing(doing)?;
+    let options = plan.fs_options();
+    if options.is_empty() || plan.options.bind.is_some() {
+        Ok(())
+    } else {
+        mount::reconfigure(target.as_fd(), &options).doing(doing)
+    }
+}
+
+/// The place of a proc or sysfs mount: a directory reached without symlinks.
+fn ordinary_directory(root: &Root, plan: &MountPlan) -> Result<OwnedFd> {
+    let mut dir = root.open_at(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).doing(|| plan.property.clone())?;
+    for name in plan.destination.components().skip(1) {
+        dir = path::mkdir_at(dir.as_fd(), name.as_os_str(), 0o755).map_err(|e| {
+            let problem = format!(
+                "{:?} must be an ordinary directory in the root file system, not a symlink or file ({e})",
+                plan.destination
+            );
+            config(format!("{}.destination", plan.property), problem)
+        })?;
+    }
+    Ok(dir)
+}
+
+/// Refuses a place inside procfs, unless it is one that lxcfs may cover; asked of the place's fd, so that no symlink
+/// in the image can hide where it is (CVE-2019-16884).
+fn check_place(plan: &MountPlan, target: BorrowedFd<'_>, source: Option<BorrowedFd<'_>>) -> Result<()> {
+    let property = || format!("{}.destination", plan.property);
+    let is_proc = |fd| path::fs_magic(fd).doing(property).map(|m| m == PROC_MAGIC);
+    if plan.destination == Path::new("/proc") {
+        if plan.is_type("proc") || source.map(is_proc).transpose()?.unwrap_or(false) {
+            return Ok(());
+        }
+        return Err(config(property(), "only a procfs may be mounted on /proc"));
+    }
+    if plan.destination.starts_with("/proc") || is_proc(target)? {
+        if allowed_in_proc(&plan.destination) {
+            return Ok(());
+        }
+        let problem = format!("{:?} cannot be mounted because it is inside /proc", plan.destination);
+        return Err(config(property(), problem));
+    }
+    Ok(())
+}
+
+/// Copies what `from` has at this moment into the new file system, owners and modes included.
+///
+/// It runs in the child, in the container's namespaces: what the image can make it read is the image's own. Symlinks are copied as
+/// symlinks, devices and sockets are left out, and depth is bounded by open directories.
+fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rrt_sys::Result<()> {
+    let dir = path::openat(from, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let to = path::openat(to, ".", OFlags::PATH | OFlags::DIRECTORY)?;
+    let st = path::fstat(&dir)?;
+    path::chown(to.as_fd(), st.st_uid, st.st_gid)?;
+    path::chmod(to.as_fd(), st.st_mode & 0o7777)?;
+    for name in path::list(&dir)? {
+        copy_entry(dir.as_fd(), to.as_fd(), &name)?;
+    }
+    Ok(())
+}
+
+fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr) -> rrt_sys::Result<()> {
+    let pinned = path::openat(from, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+    let st = path::fstat(&pinned)?;
+    match FileType::from_raw_mode(st.st_mode) {
+        FileType::Directory => {
+            let made = path::mkdir_at(to, name, 0o755)?;
+            copy_up(pinned.as_fd(), made.as_fd())
+        }
+        FileType::Symlink => {
+            path::symlinkat(&path::readlinkat(from, name)?, to, name)?;
+            path::chown_link(to, name, st.st_uid, st.st_gid)
+        }
+        FileType::RegularFile => path::copy_file(from, to, name, &st),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,87 @@
+//! The container's view of its cgroups: a mount of type `cgroup` (or `cgroup2`).
+//!
+//! On cgroup v2 it is the one hierarchy. On v1 and hybrid it is a tmpfs with a directory for each hierarchy, as tools
+//! expect below `/sys/fs/cgroup`. In a cgroup namespace each hierarchy is mounted anew and begins at the container's own
+//! cgroup; without one the container's directory is bound, so that it looks the same.
+
+use super::{MountPlan, apply, mount_point};
+use crate::error::{Doing, Result};
+use rrt_sys::errno;
+use rrt_sys::mount::{self, SetAttr};
+use rrt_sys::path::{self, Root};
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What there is to mount, from the host's cgroup layout and the container's paths in it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CgroupMounts {
+    /// Whether the container has a cgroup namespace of its own.
+    pub namespace: bool,
+    /// cgroup v2 alone: the container's directory on the host.
+    pub unified: Option<PathBuf>,
+    /// The v1 hierarchies.
+    pub v1: Vec<V1Mount>,
+}
+
+/// One v1 hierarchy.
+#[derive(Debug, Clone, Serialize)]
+pub struct V1Mount {
+    /// Its directory's name, `cpu,cpuacct`.
+    pub name: String,
+    /// What mount options choose it: `cpu`, `cpuacct`, or `none`, `name=systemd`.
+    pub options: Vec<String>,
+    /// The container's directory in it, on the host.
+    pub directory: PathBuf,
+}
+
+/// Mounts the cgroups at the plan's destination.
+pub fn apply(root: &Root, plan: &MountPlan, cgroups: &CgroupMounts) -> Result<()> {
+    let doing = || format!("{}: mount cgroups on {:?}", plan.property, plan.destination);
+    let target = mount_point(root, &plan.destination, true).doing(doing)?;
+    match &cgroups.unified {
+        Some(directory) => unified(plan, directory, target.as_fd()).doing(doing),
+        None => v1_tree(plan, cgroups, target.as_fd()).doing(doing),
+    }
+}
+
+fn unified(plan: &MountPlan, directory: &Path, target: BorrowedFd<'_>) -> rrt_sys::Result<()> {
+    let attrs = mount::attr_from_bits(plan.options.set);
+    let new = match mount::new_fs(OsStr::new("cgroup2"), Some(OsStr::new("cgroup")), &plan.options.data, attrs) {
+        // In a user namespace without a cgroup namespace the kernel refuses the whole hierarchy; the container's own part of it is
+        // all that it may see anyway.
+        Err(e) if e.is(errno::EPERM) || e.is(errno::EBUSY) => bound(directory)?,
+        new => new?,
+    };
+    apply::set_attributes(new.as_fd(), &plan.options)?;
+    apply::attach(new.as_fd(), target)
+}
+
+fn v1_tree(plan: &MountPlan, cgroups: &CgroupMounts, target: BorrowedFd<'_>) -> rrt_sys::Result<()> {
+    let attrs = mount::attr_from_bits(plan.options.set & !super::options::attr::RDONLY);
+    let tmpfs = mount::new_fs(OsStr::new("tmpfs"), Some(OsStr::new("tmpfs")), &["mode=755"], attrs)?;
+    apply::attach(tmpfs.as_fd(), target)?;
+    for hierarchy in &cgroups.v1 {
+        let name = OsStr::new(&hierarchy.name);
+        let place = path::mkdir_at(tmpfs.as_fd(), name, 0o755)?;
+        let new = if cgroups.namespace {
+            mount::new_fs(OsStr::new("cgroup"), Some(OsStr::new("cgroup")), &hierarchy.options, attrs)?
+        } else {
+            bound(&hierarchy.directory)?
+        };
+        apply::set_attributes(new.as_fd(), &plan.options)?;
+        apply::attach(new.as_fd(), place.as_fd())?;
+        // Tools look for /sys/fs/cgroup/cpu where the kernel has cpu and cpuacct in one hierarchy.
+        for alias in hierarchy.name.split(',').filter(|a| *a != hierarchy.name) {
+            path::symlinkat(Path::new(name), tmpfs.as_fd(), OsStr::new(alias))?;
+        }
+    }
+    // Read-only only now that the directories are made.
+    let attr = SetAttr { set: plan.options.set, clear: plan.options.clear, propagation: None };
+    mount::set_attr(tmpfs.as_fd(), attr, false)
+}
+
+fn bound(directory: &Path) -> rrt_sys::Result<OwnedFd> {
+    mount::clone_host_tree(directory, false)
+}

@@ -1,0 +1,279 @@
+//! Which namespaces are made, which are joined, and in what order that has to happen.
+
+use crate::error::{Error, Result, config};
+use rrt_oci::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// `CLONE_NEW*` bits of clone(2), unshare(2) and setns(2).
+pub mod kind {
+    #![allow(missing_docs)]
+    pub const TIME: i32 = 0x0000_0080;
+    pub const MOUNT: i32 = 0x0002_0000;
+    pub const CGROUP: i32 = 0x0200_0000;
+    pub const UTS: i32 = 0x0400_0000;
+    pub const IPC: i32 = 0x0800_0000;
+    pub const USER: i32 = 0x1000_0000;
+    pub const PID: i32 = 0x2000_0000;
+    pub const NETWORK: i32 = 0x4000_0000;
+
+    /// Every kind with the name config.json has for it and the file below `/proc/PID/ns`.
+    pub const ALL: [(i32, &str, &str); 8] = [
+        (USER, "user", "user"),
+        (MOUNT, "mount", "mnt"),
+        (PID, "pid", "pid"),
+        (NETWORK, "network", "net"),
+        (IPC, "ipc", "ipc"),
+        (UTS, "uts", "uts"),
+        (CGROUP, "cgroup", "cgroup"),
+        (TIME, "time", "time"),
+    ];
+}
+
+/// The name config.json has for a kind.
+pub fn name(kind: i32) -> &'static str {
+    kind::ALL.iter().find(|(k, ..)| *k == kind).map_or("?", |(_, name, _)| name)
+}
+
+/// The namespaces of a container, in the order they are dealt with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NamespacePlan {
+    /// New ones made by clone3 itself.
+    #[serde(serialize_with = "kinds_text")]
+    pub cloned: i32,
+    /// New ones made by the child afterwards: the cgroup namespace takes its root from the cgroup its maker is in, and the
+    /// time namespace's clocks can be set only before a process is in it.
+    #[serde(serialize_with = "kinds_text")]
+    pub unshared: i32,
+    /// Existing ones, to be joined by path; a user namespace first, because it gives the right to join the others.
+    pub joined: Vec<Joined>,
+    /// The text of `/proc/PID/uid_map`; empty without a new user namespace.
+    pub uid_map: String,
+    /// The text of `/proc/PID/gid_map`.
+    pub gid_map: String,
+    /// The container id to be while setting up in a user namespace: 0, or the first mapped.
+    pub setup_uid: u32,
+    /// The group to be while setting up.
+    pub setup_gid: u32,
+    /// The text of `/proc/PID/timens_offsets`.
+    pub time_offsets: String,
+}
+
+/// A namespace to be joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Joined {
+    /// Its `CLONE_NEW*` bit.
+    #[serde(serialize_with = "kinds_text")]
+    pub kind: i32,
+    /// Its file.
+    pub path: PathBuf,
+    /// Where config.json names it, for errors.
+    pub property: String,
+}
+
+fn kinds_text<S: serde::Serializer>(kinds: &i32, s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.collect_str(&describe(*kinds))
+}
+
+/// The kinds in a set of bits, as `pid,network`.
+pub fn describe(kinds: i32) -> String {
+    let names: Vec<_> = kind::ALL.iter().filter(|(k, ..)| kinds & k != 0).map(|(_, name, _)| *name).collect();
+    names.join(",")
+}
+
+impl NamespacePlan {
+    /// Sorts `linux.namespaces`.
+    pub fn new(linux: &Linux) -> Result<NamespacePlan> {
+        let mut plan = NamespacePlan::default();
+        let mut seen = 0;
+        for (i, ns) in linux.namespaces().iter().flatten().enumerate() {
+            let (bit, property) = (ns.typ() as i32, format!("linux.namespaces[{i}]"));
+            if seen & bit != 0 {
+                return Err(config(property, format!("a second namespace of type {:?}; remove one", name(bit))));
+            }
+            seen |= bit;
+            match ns.path() {
+                Some(path) if !path.as_os_str().is_empty() => {
+                    if !path.is_absolute() {
+                        return Err(config(property + ".path", format!("{path:?} is not an absolute path")));
+                    }
+                    plan.joined.push(Joined { kind: bit, path: path.clone(), property: property + ".path" });
+                }
+                _ if matches!(ns.typ(), LinuxNamespaceType::Cgroup | LinuxNamespaceType::Time) => plan.unshared |= bit,
+                _ => plan.cloned |= bit,
+            }
+        }
+        // kind::ALL begins with the user namespace; the mount namespace comes last, because paths mean something else in it.
+        let rank = |k: i32| (k != kind::USER, k == kind::MOUNT);
+        plan.joined.sort_by_key(|j| rank(j.kind));
+        if seen & kind::MOUNT == 0 {
+            return Err(config(
+                "linux.namespaces",
+                "no mount namespace: every mount of the container would be made on the host; add {\"type\": \"mount\"}",
+            ));
+        }
+        plan.plan_ids(linux)?;
+        plan.plan_time(linux)?;
+        Ok(plan)
+    }
+
+    /// Whether a namespace of this kind is new.
+    pub fn is_new(&self, kind: i32) -> bool {
+        (self.cloned | self.unshared) & kind != 0
+    }
+
+    /// Whether a namespace of this kind is joined by path.
+    pub fn is_joined(&self, kind: i32) -> bool {
+        self.joined.iter().any(|j| j.kind == kind)
+    }
+
+    /// Whether the container has a namespace of this kind of its own or of another container, not the runtime's.
+    pub fn has(&self, kind: i32) -> bool {
+        self.is_new(kind) || self.is_joined(kind)
+    }
+
+    /// Checks that a namespace a property acts on belongs to the container, not to the host.
+    pub fn require(&self, kind: i32, property: &str) -> Result<()> {
+        if self.has(kind) {
+            return Ok(());
+        }
+        let name = name(kind);
+        Err(config(property, format!("needs a {name} namespace of the container's own; add it to linux.namespaces")))
+    }
+
+    fn plan_ids(&mut self, linux: &Linux) -> Result<()> {
+        let uids = linux.uid_mappings().as_deref().unwrap_or_default();
+        let gids = linux.gid_mappings().as_deref().unwrap_or_default();
+        if !self.is_new(kind::USER) {
+            // Mappings beside a joined user namespace only describe it (for idmapped mounts), as with runc.
+            if !(uids.is_empty() && gids.is_empty()) && !self.is_joined(kind::USER) {
+                let hint = "given without a user namespace; add {\"type\": \"user\"} to linux.namespaces or remove it";
+                return Err(config(if uids.is_empty() { "linux.gidMappings" } else { "linux.uidMappings" }, hint));
+            }
+            return Ok(());
+        }
+        (self.uid_map, self.setup_uid) = id_map(uids, "linux.uidMappings")?;
+        (self.gid_map, self.setup_gid) = id_map(gids, "linux.gidMappings")?;
+        Ok(())
+    }
+
+    fn plan_time(&mut self, linux: &Linux) -> Result<()> {
+        let Some(offsets) = linux.time_offsets().as_ref().filter(|o| !o.is_empty()) else { return Ok(()) };
+        if !self.is_new(kind::TIME) {
+            let hint = "needs a new time namespace; add {\"type\": \"time\"} to linux.namespaces";
+            return Err(config("linux.timeOffsets", hint));
+        }
+        let mut clocks: Vec<_> = offsets.iter().collect();
+        clocks.sort_by_key(|(clock, _)| *clock);
+        for (clock, offset) in clocks {
+            if !matches!(clock.as_str(), "monotonic" | "boottime") {
+                let hint = "no such clock; the kernel has offsets for \"monotonic\" and \"boottime\"";
+                return Err(config(format!("linux.timeOffsets.{clock}"), hint));
+            }
+            let (secs, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+            let _ = writeln!(self.time_offsets, "{clock} {secs} {nanos}");
+        }
+        Ok(())
+    }
+}
+
+fn id_map(mappings: &[LinuxIdMapping], property: &str) -> Result<(String, u32)> {
+    if mappings.is_empty() {
+        let hint = "missing: a new user namespace without a mapping has no usable id; map at least id 0";
+        return Err(config(property, hint));
+    }
+    let mut text = String::new();
+    let mut setup = mappings[0].container_id();
+    for (i, m) in mappings.iter().enumerate() {
+        let fits = |start: u32| start.checked_add(m.size()).is_some();
+        if m.size() == 0 || !fits(m.container_id()) || !fits(m.host_id()) {
+            return Err(config(format!("{property}[{i}]"), "size must be at least 1 and the range end below 2^32"));
+        }
+        if m.container_id() == 0 {
+            setup = 0;
+        }
+        let _ = writeln!(text, "{} {} {}", m.container_id(), m.host_id(), m.size());
+    }
+    Ok((text, setup))
+}
+
+/// Whether a container id is mapped; `map` is the text of a uid_map or gid_map.
+pub fn is_mapped(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut fields = line.split(' ').map(|f| f.parse::<u64>().unwrap_or(0));
+        let (start, _host, size) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0), fields.next().unwrap_or(0));
+        (start..start + size).contains(&u64::from(id))
+    })
+}
+
+/// A [`Error::Config`] when `id` is not mapped in a new user namespace.
+pub fn require_mapped(map: &str, id: u32, property: &str, mappings: &str) -> Result<()> {
+    if map.is_empty() || is_mapped(map, id) {
+        return Ok(());
+    }
+    let problem = format!("{id} is not mapped in the container's user namespace; add it to {mappings}");
+    Err(Error::Config { property: property.into(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<NamespacePlan> {
+        NamespacePlan::new(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn what_clone3_cannot_make_comes_later() {
+        let p = plan(r#"{"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"cgroup"},{"type":"time"}]}"#).unwrap();
+        assert_eq!(p.cloned, kind::PID | kind::MOUNT);
+        assert_eq!(p.unshared, kind::CGROUP | kind::TIME);
+    }
+
+    #[test]
+    fn a_user_namespace_is_joined_first_and_mounts_last() {
+        let p = plan(
+            r#"{"namespaces":[{"type":"mount","path":"/m"},{"type":"network","path":"/n"},{"type":"user","path":"/u"}]}"#,
+        )
+        .unwrap();
+        let order: Vec<_> = p.joined.iter().map(|j| j.kind).collect();
+        assert_eq!(order, [kind::USER, kind::NETWORK, kind::MOUNT]);
+        assert_eq!(p.joined[0].property, "linux.namespaces[2].path");
+    }
+
+    #[test]
+    fn bad_namespaces_are_named() {
+        for (json, expected) in [
+            (r#"{"namespaces":[{"type":"pid"}]}"#, "linux.namespaces: no mount namespace"),
+            (r#"{"namespaces":[{"type":"mount"},{"type":"mount"}]}"#, "linux.namespaces[1]: a second"),
+            (r#"{"namespaces":[{"type":"mount","path":"x"}]}"#, "linux.namespaces[0].path: \"x\""),
+            (r#"{"namespaces":[{"type":"mount"},{"type":"user"}]}"#, "linux.uidMappings: missing"),
+            (
+                r#"{"namespaces":[{"type":"mount"}],"uidMappings":[{"containerID":0,"hostID":0,"size":1}]}"#,
+                "without a user",
+            ),
+            (r#"{"namespaces":[{"type":"mount"}],"timeOffsets":{"monotonic":{"secs":1}}}"#, "linux.timeOffsets: needs"),
+            (
+                r#"{"namespaces":[{"type":"mount"},{"type":"time"}],"timeOffsets":{"x":{"secs":1}}}"#,
+                "linux.timeOffsets.x",
+            ),
+        ] {
+            let e = plan(json).unwrap_err().to_string();
+            assert!(e.contains(expected), "{json}: {e}");
+        }
+    }
+
+    #[test]
+    fn mappings_become_the_kernels_text() {
+        let p = plan(
+            r#"{"namespaces":[{"type":"mount"},{"type":"user"}],
+            "uidMappings":[{"containerID":5,"hostID":1000,"size":1},{"containerID":0,"hostID":100000,"size":5}],
+            "gidMappings":[{"containerID":7,"hostID":1000,"size":2}]}"#,
+        )
+        .unwrap();
+        assert_eq!(p.uid_map, "5 1000 1\n0 100000 5\n");
+        assert_eq!((p.setup_uid, p.setup_gid), (0, 7));
+        assert!(is_mapped(&p.uid_map, 4) && is_mapped(&p.uid_map, 5) && !is_mapped(&p.uid_map, 6));
+    }
+}

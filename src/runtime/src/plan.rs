@@ -1,0 +1,400 @@
+//! `plan`: from config.json and what the machine is to the exact steps of a `create`. Pure: no file, no syscall, no clock.
+
+use crate::devices::DevPlan;
+use crate::error::{Error, Result, config};
+use crate::facts::HostFacts;
+use crate::handshake::Turn;
+use crate::hooks::HooksPlan;
+use crate::mounts::cgroup::{CgroupMounts, V1Mount};
+use crate::mounts::{MountKind, MountPlan, clean};
+use crate::namespaces::{NamespacePlan, describe, kind};
+use crate::process::{Grantable, ProcessPlan};
+use crate::rootfs::RootPlan;
+use crate::sysctl::{self, SysctlPlan};
+use crate::{CgroupManager, CreateOptions};
+use rrt_cgroups::{Cgroup, CgroupPlan, DeviceRule, HostCgroups, Version};
+use rrt_oci::{Linux, LinuxPersonalityDomain, Spec};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Everything a `create` will do; what varies is here, the order is in `create.rs` and `init.rs`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// The container's name.
+    pub id: String,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// Its root file system.
+    pub root: RootPlan,
+    /// Its namespaces.
+    pub namespaces: NamespacePlan,
+    /// Its cgroups.
+    pub cgroup: CgroupPlan,
+    /// What a mount of type cgroup shows.
+    pub cgroup_mounts: CgroupMounts,
+    /// Its mounts, in order.
+    pub mounts: Vec<MountPlan>,
+    /// `/dev`.
+    pub dev: DevPlan,
+    /// `linux.maskedPaths`
+    pub masked_paths: Vec<PathBuf>,
+    /// `linux.readonlyPaths`
+    pub readonly_paths: Vec<PathBuf>,
+    /// `hostname`
+    pub hostname: Option<String>,
+    /// `domainname`
+    pub domainname: Option<String>,
+    /// `linux.sysctl`
+    pub sysctl: Vec<SysctlPlan>,
+    /// `linux.personality`, as personality(2) takes it.
+    pub personality: Option<u64>,
+    /// A session keyring of this name is made.
+    pub keyring: Option<String>,
+    /// The program.
+    pub process: ProcessPlan,
+    /// fds from 3 on that the program inherits: those of socket activation, then `--preserve-fds`.
+    pub inherited_fds: u32,
+    /// Hooks.
+    pub hooks: HooksPlan,
+    /// `annotations`
+    pub annotations: BTreeMap<String, String>,
+    /// The questions init will ask, in order.
+    pub turns: Vec<Turn>,
+    /// What was left out or is unusual; logged once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Where a container finds the notify socket.
+pub const NOTIFY_DIR: &str = "/run/notify";
+
+impl Plan {
+    /// Plans the container of `spec`; `bundle` is absolute, `state_dir` is where its notify socket would be.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Unsupported`], with the property's name.
+    pub fn new(
+        spec: &Spec,
+        bundle: &Path,
+        state_dir: &Path,
+        options: &CreateOptions,
+        manager: CgroupManager,
+        host: &HostFacts,
+    ) -> Result<Plan> {
+        check_version(spec)?;
+        let linux =
+            spec.linux().as_ref().ok_or_else(|| config("linux", "missing; this runtime makes Linux containers"))?;
+        refuse_unsupported(linux)?;
+        let namespaces = NamespacePlan::new(linux)?;
+        let process =
+            spec.process().as_ref().ok_or_else(|| config("process", "missing; it names the program to run"))?;
+        let planned = ProcessPlan::new(process, "process", Grantable { capabilities: host.capabilities })?;
+        let (mut process, warnings) = (planned.process, planned.warnings);
+        process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
+
+        let root =
+            RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, options.no_pivot)?;
+        let mut mounts = Vec::new();
+        for (i, mount) in spec.mounts().iter().flatten().enumerate() {
+            mounts.push(MountPlan::new(mount, i, bundle)?);
+        }
+        let inherited_fds = pass_sockets(&mut process, &mut mounts, options, host, state_dir)?;
+
+        let user_namespace = namespaces.has(kind::USER) || host.in_user_namespace;
+        let dev = DevPlan::new(linux, &mounts, user_namespace, host.kcore)?;
+        let cgroup = plan_cgroup(linux, &options.id, manager, &host.cgroups)?;
+        let cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP));
+        let hostname = named(spec.hostname(), &namespaces, "hostname")?;
+        let domainname = named(spec.domainname(), &namespaces, "domainname")?;
+        let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
+        let hooks = HooksPlan::new(spec.hooks().as_ref())?;
+        let turns = turns(&namespaces, &hooks, &process);
+        let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(|p| clean(Path::new(p))).collect();
+        Ok(Plan {
+            id: options.id.clone(),
+            bundle: bundle.into(),
+            masked_paths: paths(linux.masked_paths()),
+            readonly_paths: paths(linux.readonly_paths()),
+            personality: linux.personality().as_ref().map(|p| match p.domain() {
+                LinuxPersonalityDomain::PerLinux => 0,
+                LinuxPersonalityDomain::PerLinux32 => 8,
+            }),
+            keyring: (!options.no_new_keyring).then(|| format!("_ses.{}", options.id)),
+            annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            root,
+            namespaces,
+            cgroup,
+            cgroup_mounts,
+            mounts,
+            dev,
+            hostname,
+            domainname,
+            sysctl,
+            process,
+            inherited_fds,
+            hooks,
+            turns,
+            warnings,
+        })
+    }
+
+    /// Whether the child is in a user namespace that the runtime is not in.
+    pub fn user_namespace(&self) -> bool {
+        self.namespaces.has(kind::USER)
+    }
+}
+
+fn check_version(spec: &Spec) -> Result<()> {
+    match spec.version().split('.').next() {
+        Some("1") | Some("") | None => Ok(()),
+        _ => Err(config("ociVersion", format!("{:?} is not supported; this runtime implements 1.x", spec.version()))),
+    }
+}
+
+/// Properties that later versions build: an error each, never silence.
+fn refuse_unsupported(linux: &Linux) -> Result<()> {
+    let given = [
+        (linux.seccomp().is_some(), "linux.seccomp"),
+        (linux.mount_label().as_deref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
+        (linux.intel_rdt().is_some(), "linux.intelRdt"),
+        (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
+        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, property)) => Err(Error::Unsupported((*property).into())),
+        None => Ok(()),
+    }
+}
+
+fn named(name: &Option<String>, ns: &NamespacePlan, property: &str) -> Result<Option<String>> {
+    let Some(name) = name.as_ref().filter(|n| !n.is_empty()) else { return Ok(None) };
+    ns.require(kind::UTS, property)?;
+    // uts_namespaces(7): 64 bytes.
+    if name.len() > 64 {
+        return Err(config(property, format!("{} bytes long; the kernel takes 64", name.len())));
+    }
+    Ok(Some(name.clone()))
+}
+
+/// Socket activation and the notify socket: variables, fds and one mount more. Returns how many fds are kept.
+fn pass_sockets(
+    process: &mut ProcessPlan,
+    mounts: &mut Vec<MountPlan>,
+    options: &CreateOptions,
+    host: &HostFacts,
+    state_dir: &Path,
+) -> Result<u32> {
+    let mut kept = options.preserve_fds;
+    if let Some((count, names)) = &host.listen_fds {
+        kept += count;
+        process.env.push(format!("LISTEN_FDS={count}"));
+        // The program is process 1 of its pid namespace.
+        process.env.push("LISTEN_PID=1".into());
+        process.env.extend(names.as_ref().map(|n| format!("LISTEN_FDNAMES={n}")));
+    }
+    if host.notify_socket.is_some() {
+        process.env.push(format!("NOTIFY_SOCKET={NOTIFY_DIR}/notify.sock"));
+        let source = state_dir.join("notify");
+        mounts.push(MountPlan {
+            property: "NOTIFY_SOCKET".into(),
+            destination: NOTIFY_DIR.into(),
+            kind: MountKind::Bind { source, recursive: false },
+            options: Default::default(),
+        });
+    }
+    Ok(kept)
+}
+
+/// What every container may use besides its own rules, as in runc: making nodes, and the default devices, ptys and the console.
+fn default_device_rules() -> Vec<DeviceRule> {
+    use rrt_cgroups::{Access, DeviceKind};
+    let mknod = |kind| DeviceRule::allow(kind, None, None, Access::MKNOD);
+    let char = |major, minor| DeviceRule::allow(DeviceKind::Char, Some(major), minor, Access::ALL);
+    let mut rules = vec![mknod(DeviceKind::Char), mknod(DeviceKind::Block)];
+    rules.extend([3, 5, 7, 8, 9].map(|minor| char(1, Some(minor))));
+    rules.extend([char(5, Some(0)), char(5, Some(1)), char(5, Some(2)), char(136, None)]);
+    rules
+}
+
+fn plan_cgroup(linux: &Linux, id: &str, manager: CgroupManager, host: &HostCgroups) -> Result<CgroupPlan> {
+    let manager = match manager {
+        CgroupManager::Cgroupfs => rrt_cgroups::Manager::Cgroupfs,
+        CgroupManager::Disabled => rrt_cgroups::Manager::Disabled,
+        CgroupManager::Systemd => {
+            return Err(Error::Unsupported("--systemd-cgroup (the systemd cgroup driver)".into()));
+        }
+    };
+    let resources = linux.resources().as_ref();
+    let mut rules = Vec::new();
+    for (i, rule) in resources.and_then(|r| r.devices().as_ref()).into_iter().flatten().enumerate() {
+        rules.push(DeviceRule::from_spec(i, rule)?);
+    }
+    rules.extend(default_device_rules());
+    Ok(rrt_cgroups::plan(host, manager, linux.cgroups_path().as_deref(), id, resources, &rules)?)
+}
+
+fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool) -> CgroupMounts {
+    let paths = Cgroup::open(plan.saved()).paths();
+    let mut mounts = CgroupMounts { namespace, ..CgroupMounts::default() };
+    for hierarchy in &host.hierarchies {
+        let controller = hierarchy.controllers.first().cloned().unwrap_or_default();
+        // Without cgroups of its own the container shows the runtime's.
+        let own = || hierarchy.mount.join(hierarchy.own.strip_prefix("/").unwrap_or(&hierarchy.own));
+        if hierarchy.version == Version::V2 {
+            if host.hierarchies.len() == 1 {
+                mounts.unified = Some(paths.get("").cloned().unwrap_or_else(own));
+            }
+            continue;
+        }
+        let name = hierarchy.mount.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let options = match controller.starts_with("name=") {
+            true => vec!["none".into(), controller.clone()],
+            false => hierarchy.controllers.clone(),
+        };
+        let directory = paths.get(&controller).cloned().unwrap_or_else(own);
+        mounts.v1.push(V1Mount { name, options, directory });
+    }
+    mounts
+}
+
+/// The questions of the handshake, in the order init.rs comes to them.
+fn turns(ns: &NamespacePlan, hooks: &HooksPlan, process: &ProcessPlan) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    if ns.is_new(kind::USER) {
+        turns.push(Turn::MapIds);
+    }
+    if !ns.time_offsets.is_empty() {
+        turns.push(Turn::TimeOffsets);
+    }
+    if hooks.before_pivot() {
+        turns.push(Turn::Hooks);
+    }
+    turns.extend(process.turns(ns.has(kind::USER)));
+    turns
+}
+
+impl ProcessPlan {
+    /// The questions of a process about to be executed, in a container's init or by `exec`.
+    pub fn turns(&self, user_namespace: bool) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        if self.terminal {
+            turns.push(Turn::Console);
+        }
+        // Raising a limit needs CAP_SYS_RESOURCE in the first user namespace, which only the parent can have.
+        if user_namespace && !self.rlimits.is_empty() {
+            turns.push(Turn::Limits);
+        }
+        turns.push(Turn::Ready);
+        turns
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_parent(f)?;
+        self.fmt_mounts(f)?;
+        self.fmt_rest(f)
+    }
+}
+
+impl Plan {
+    fn fmt_parent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "container {:?} of bundle {}", self.id, self.bundle.display())?;
+        writeln!(f, "\nthe parent, in the host's namespaces:")?;
+        for dir in self.cgroup.dirs() {
+            writeln!(f, "  mkdir  {}", dir.display())?;
+        }
+        for w in self.cgroup.writes() {
+            let skipped = if w.default { "  (the kernel's default: not written)" } else { "" };
+            writeln!(f, "  write  {} = {}   {}{skipped}", w.file.display(), w.value, w.property)?;
+        }
+        if let Some(n) = self.cgroup.device_program_len() {
+            writeln!(f, "  attach a device filter of {n} BPF instructions")?;
+        }
+        let ns = &self.namespaces;
+        writeln!(f, "  clone3 with new namespaces: {}", describe(ns.cloned))?;
+        writeln!(f, "\nthe child (init):")?;
+        for j in &ns.joined {
+            writeln!(f, "  setns  {} {}", describe(j.kind), j.path.display())?;
+        }
+        for (name, map) in [("uid_map", &ns.uid_map), ("gid_map", &ns.gid_map)] {
+            for line in map.lines() {
+                writeln!(f, "  {name}  {line}")?;
+            }
+        }
+        if ns.unshared != 0 {
+            writeln!(f, "  unshare {} (after joining the cgroups)", describe(ns.unshared))?;
+        }
+        for line in self.namespaces.time_offsets.lines() {
+            writeln!(f, "  clock offset  {line}")?;
+        }
+        match &self.keyring {
+            Some(name) => writeln!(f, "  new session keyring {name}"),
+            None => Ok(()),
+        }
+    }
+
+    fn fmt_mounts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  root   {}", self.root.path.display())?;
+        for m in &self.mounts {
+            let what = match &m.kind {
+                MountKind::Bind { source, recursive } => {
+                    format!("{} {}", if *recursive { "rbind" } else { "bind" }, source.display())
+                }
+                MountKind::FileSystem { fstype, source } => {
+                    format!("{fstype} {}", source.as_deref().unwrap_or(fstype))
+                }
+                MountKind::Cgroup => "cgroup".into(),
+                MountKind::Remount => "remount".into(),
+            };
+            writeln!(f, "  mount  {} <- {what}  {}", m.destination.display(), m.options)?;
+        }
+        let how = if self.dev.bind { "bind" } else { "mknod" };
+        for n in &self.dev.nodes {
+            let number = format!("{} {}:{}", n.kind, n.major, n.minor);
+            writeln!(f, "  {how}  {} {number} mode {:o} owner {}:{}", n.path.display(), n.mode, n.uid, n.gid)?;
+        }
+        for (name, target) in &self.dev.links {
+            writeln!(f, "  link   {} -> {}", name.display(), target.display())?;
+        }
+        Ok(())
+    }
+
+    fn fmt_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {:?}", self.root.entry)?;
+        for (what, value) in [("hostname", &self.hostname), ("domainname", &self.domainname)] {
+            if let Some(value) = value {
+                writeln!(f, "  {what} {value}")?;
+            }
+        }
+        for s in &self.sysctl {
+            writeln!(f, "  sysctl {} = {}", s.name, s.value)?;
+        }
+        for p in &self.readonly_paths {
+            writeln!(f, "  read-only {}", p.display())?;
+        }
+        for p in &self.masked_paths {
+            writeln!(f, "  mask   {}", p.display())?;
+        }
+        if self.root.readonly {
+            writeln!(f, "  read-only /")?;
+        }
+        writeln!(f, "  seccomp: none")?;
+        let p = &self.process;
+        for l in &p.rlimits {
+            writeln!(f, "  {} soft {} hard {}", crate::process::rlimit_name(l.resource), l.soft, l.hard)?;
+        }
+        writeln!(f, "  user {}:{} groups {:?} no_new_privs {}", p.uid, p.gid, p.groups, p.no_new_privileges)?;
+        let c = &p.capabilities;
+        writeln!(
+            f,
+            "  capabilities bounding {:#x} effective {:#x} permitted {:#x} inheritable {:#x} ambient {:#x}",
+            c.bounding, c.effective, c.permitted, c.inheritable, c.ambient
+        )?;
+        writeln!(f, "  chdir  {}", p.cwd.display())?;
+        writeln!(f, "\nhandshake: {:?}, then the start gate", self.turns)?;
+        writeln!(f, "execve {:?}", p.args)
+    }
+}

@@ -1,0 +1,403 @@
+//! The program a container runs: `process` of config.json, or the document of `exec --process`.
+
+use crate::error::{Error, Result, config};
+use crate::namespaces::require_mapped;
+use rrt_oci::{Capabilities, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
+use rrt_sys::creds::CapBits;
+use rrt_sys::limits::{Rlimit, SchedAttr};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// A process with every default settled, as it will be executed.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProcessPlan {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The environment, `NAME=value`, each name once (the last one given wins, as in runc).
+    pub env: Vec<String>,
+    /// The working directory; made when it is missing.
+    pub cwd: PathBuf,
+    /// The user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// `umask`, if given.
+    pub umask: Option<u32>,
+    /// The capability sets. `capabilities` missing means all empty, as in runc and crun.
+    pub capabilities: CapabilitySets,
+    /// Resource limits.
+    #[serde(serialize_with = "rlimits_text")]
+    pub rlimits: Vec<Rlimit>,
+    /// `noNewPrivileges`
+    pub no_new_privileges: bool,
+    /// `oomScoreAdj`
+    pub oom_score_adj: Option<i32>,
+    /// `scheduler`
+    #[serde(serialize_with = "scheduler_text")]
+    pub scheduler: Option<SchedAttr>,
+    /// `ioPriority`: class and level.
+    pub io_priority: Option<(u8, u8)>,
+    /// `terminal`
+    pub terminal: bool,
+    /// `consoleSize`: rows and columns.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// Capability sets as bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CapabilitySets {
+    /// What can ever be had.
+    pub bounding: CapBits,
+    /// What is in force.
+    pub effective: CapBits,
+    /// What a file's inheritable set may keep. Empty unless given (CVE-2022-29162).
+    pub inheritable: CapBits,
+    /// What may be put in force.
+    pub permitted: CapBits,
+    /// What survives execve without file capabilities.
+    pub ambient: CapBits,
+}
+
+/// What the machine may give, for values that have to be cut down with a warning.
+#[derive(Debug, Clone, Copy)]
+pub struct Grantable {
+    /// The runtime's own bounding set: nothing outside it can be given.
+    pub capabilities: CapBits,
+}
+
+/// The plan, and the warnings that go with it.
+pub struct Planned {
+    /// The process.
+    pub process: ProcessPlan,
+    /// What was left out (spec 1.3.0: a capability that cannot be granted is a warning).
+    pub warnings: Vec<String>,
+}
+
+impl ProcessPlan {
+    /// Settles `process`; `at` is its name in errors, `process` or the file's name.
+    pub fn new(process: &Process, at: &str, host: Grantable) -> Result<Planned> {
+        refuse_unsupported(process, at)?;
+        let args = process.args().clone().unwrap_or_default();
+        if args.is_empty() {
+            return Err(config(format!("{at}.args"), "must name the program to run"));
+        }
+        if let Some(i) = args.iter().position(|a| a.contains('\0')) {
+            return Err(config(format!("{at}.args[{i}]"), "contains a NUL byte"));
+        }
+        if !process.cwd().is_absolute() {
+            return Err(config(format!("{at}.cwd"), format!("{:?} is not an absolute path", process.cwd())));
+        }
+        let mut warnings = Vec::new();
+        let user = process.user();
+        let plan = ProcessPlan {
+            args,
+            env: environment(process.env().as_deref().unwrap_or_default(), at)?,
+            cwd: process.cwd().clone(),
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().clone().unwrap_or_default(),
+            umask: user.umask(),
+            capabilities: capabilities(process, at, host.capabilities, &mut warnings)?,
+            rlimits: rlimits(process, at)?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            oom_score_adj: oom_score_adj(process, at)?,
+            scheduler: scheduler(process, at)?,
+            io_priority: io_priority(process, at)?,
+            terminal: process.terminal().unwrap_or(false),
+            console_size: console_size(process, at)?,
+        };
+        Ok(Planned { process: plan, warnings })
+    }
+
+    /// Checks that all ids are mapped in a new user namespace (empty maps: there is none).
+    pub fn require_mapped(&self, at: &str, uid_map: &str, gid_map: &str) -> Result<()> {
+        require_mapped(uid_map, self.uid, &format!("{at}.user.uid"), "linux.uidMappings")?;
+        require_mapped(gid_map, self.gid, &format!("{at}.user.gid"), "linux.gidMappings")?;
+        for (i, gid) in self.groups.iter().enumerate() {
+            require_mapped(gid_map, *gid, &format!("{at}.user.additionalGids[{i}]"), "linux.gidMappings")?;
+        }
+        Ok(())
+    }
+
+    /// The value of `PATH`; empty when it is not given: then only a program with a `/` in its name is found, as in runc.
+    pub fn path(&self) -> &str {
+        self.env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or("")
+    }
+}
+
+fn refuse_unsupported(process: &Process, at: &str) -> Result<()> {
+    let given = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.is_empty());
+    if given(process.apparmor_profile()) {
+        return Err(Error::Unsupported(format!("{at}.apparmorProfile")));
+    }
+    if given(process.selinux_label()) {
+        return Err(Error::Unsupported(format!("{at}.selinuxLabel")));
+    }
+    if process.exec_cpu_affinity().is_some() {
+        return Err(Error::Unsupported(format!("{at}.execCPUAffinity")));
+    }
+    Ok(())
+}
+
+fn environment(env: &[String], at: &str) -> Result<Vec<String>> {
+    let mut kept: Vec<String> = Vec::with_capacity(env.len());
+    let mut place = std::collections::HashMap::with_capacity(env.len());
+    for (i, entry) in env.iter().enumerate() {
+        let property = || format!("{at}.env[{i}]");
+        let Some((name, _)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(config(property(), format!("{entry:?} is not NAME=value")));
+        };
+        if entry.contains('\0') {
+            return Err(config(property(), "contains a NUL byte"));
+        }
+        match place.insert(name, kept.len()) {
+            Some(old) => {
+                place.insert(name, old);
+                kept[old] = entry.clone();
+            }
+            None => kept.push(entry.clone()),
+        }
+    }
+    Ok(kept)
+}
+
+fn bits(set: &Option<Capabilities>, at: &str) -> Result<CapBits> {
+    let mut bits = 0;
+    for cap in set.iter().flatten() {
+        let name = cap.to_string();
+        let Some(n) = rrt_sys::creds::capability(&name) else {
+            return Err(config(at, format!("{name:?} is not a capability")));
+        };
+        bits |= 1 << n;
+    }
+    Ok(bits)
+}
+
+fn capabilities(process: &Process, at: &str, grantable: CapBits, warnings: &mut Vec<String>) -> Result<CapabilitySets> {
+    let Some(caps) = process.capabilities() else { return Ok(CapabilitySets::default()) };
+    let at = format!("{at}.capabilities");
+    let mut all = 0;
+    let mut granted = |set: &Option<Capabilities>, name: &str| {
+        let wanted = bits(set, &format!("{at}.{name}"))?;
+        all |= wanted;
+        Ok::<_, Error>(wanted & grantable)
+    };
+    let sets = CapabilitySets {
+        bounding: granted(caps.bounding(), "bounding")?,
+        effective: granted(caps.effective(), "effective")?,
+        inheritable: granted(caps.inheritable(), "inheritable")?,
+        permitted: granted(caps.permitted(), "permitted")?,
+        ambient: granted(caps.ambient(), "ambient")?,
+    };
+    if all & !grantable != 0 {
+        let names = rrt_sys::creds::capability_names();
+        let lost = |n: &usize| all & !grantable & (1 << n) != 0;
+        let lost: Vec<_> = (0..names.len()).filter(lost).map(|n| names[n].as_str()).collect();
+        warnings.push(format!("{at}: {} cannot be granted by this runtime and are left out", lost.join(", ")));
+    }
+    let outside = sets.effective & !sets.permitted;
+    if outside != 0 {
+        return Err(config(format!("{at}.effective"), "has a capability that is not in permitted; add it there"));
+    }
+    Ok(CapabilitySets { ambient: sets.ambient & sets.permitted & sets.inheritable, ..sets })
+}
+
+fn rlimits(process: &Process, at: &str) -> Result<Vec<Rlimit>> {
+    let mut limits: Vec<Rlimit> = Vec::new();
+    for (i, l) in process.rlimits().iter().flatten().enumerate() {
+        let property = format!("{at}.rlimits[{i}]");
+        let limit = Rlimit { resource: rlimit_number(l.typ()), soft: l.soft(), hard: l.hard() };
+        if limits.iter().any(|old| old.resource == limit.resource) {
+            return Err(config(property, format!("a second limit of type {}; remove one", l.typ())));
+        }
+        if limit.soft > limit.hard {
+            let text = format!("{}: soft {} is above hard {}", l.typ(), limit.soft, limit.hard);
+            return Err(config(property, text));
+        }
+        limits.push(limit);
+    }
+    Ok(limits)
+}
+
+/// `RLIMIT_*` numbers: generic ones, which all architectures but mips, sparc and alpha use.
+fn rlimit_number(typ: PosixRlimitType) -> i32 {
+    use PosixRlimitType::*;
+    match typ {
+        RlimitCpu => 0,
+        RlimitFsize => 1,
+        RlimitData => 2,
+        RlimitStack => 3,
+        RlimitCore => 4,
+        RlimitRss => 5,
+        RlimitNproc => 6,
+        RlimitNofile => 7,
+        RlimitMemlock => 8,
+        RlimitAs => 9,
+        RlimitLocks => 10,
+        RlimitSigpending => 11,
+        RlimitMsgqueue => 12,
+        RlimitNice => 13,
+        RlimitRtprio => 14,
+        RlimitRttime => 15,
+    }
+}
+
+/// The config.json name of a limit, for errors.
+pub fn rlimit_name(resource: i32) -> &'static str {
+    const NAMES: [&str; 16] = [
+        "RLIMIT_CPU",
+        "RLIMIT_FSIZE",
+        "RLIMIT_DATA",
+        "RLIMIT_STACK",
+        "RLIMIT_CORE",
+        "RLIMIT_RSS",
+        "RLIMIT_NPROC",
+        "RLIMIT_NOFILE",
+        "RLIMIT_MEMLOCK",
+        "RLIMIT_AS",
+        "RLIMIT_LOCKS",
+        "RLIMIT_SIGPENDING",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NICE",
+        "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME",
+    ];
+    NAMES.get(resource as usize).copied().unwrap_or("RLIMIT_?")
+}
+
+fn oom_score_adj(process: &Process, at: &str) -> Result<Option<i32>> {
+    match process.oom_score_adj() {
+        Some(n) if !(-1000..=1000).contains(&n) => {
+            Err(config(format!("{at}.oomScoreAdj"), format!("{n} is outside -1000 to 1000")))
+        }
+        n => Ok(n),
+    }
+}
+
+fn scheduler(process: &Process, at: &str) -> Result<Option<SchedAttr>> {
+    let Some(s) = process.scheduler() else { return Ok(None) };
+    use LinuxSchedulerPolicy::*;
+    let policy = match s.policy() {
+        SchedOther => 0,
+        SchedFifo => 1,
+        SchedRr => 2,
+        SchedBatch => 3,
+        SchedIso => 4,
+        SchedIdle => 5,
+        SchedDeadline => 6,
+    };
+    let flags = s.flags().iter().flatten().fold(0, |bits, flag| {
+        bits | match flag {
+            LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+            LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+            LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+            LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+            LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+            LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+            LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+        }
+    });
+    let at = format!("{at}.scheduler");
+    let (nice, priority) = (s.nice().unwrap_or(0), s.priority().unwrap_or(0));
+    if !(-20..=19).contains(&nice) {
+        return Err(config(format!("{at}.nice"), format!("{nice} is outside -20 to 19")));
+    }
+    if priority != 0 && !matches!(s.policy(), SchedFifo | SchedRr) {
+        return Err(config(format!("{at}.priority"), "only SCHED_FIFO and SCHED_RR have a priority; remove it"));
+    }
+    let deadline = s.runtime().or(*s.deadline()).or(*s.period()).unwrap_or(0);
+    if deadline != 0 && !matches!(s.policy(), SchedDeadline) {
+        return Err(config(at, "runtime, deadline and period are for SCHED_DEADLINE only; remove them"));
+    }
+    Ok(Some(SchedAttr {
+        size: 0,
+        policy,
+        flags,
+        nice,
+        priority: u32::try_from(priority).map_err(|_| config(format!("{at}.priority"), "is negative"))?,
+        runtime: s.runtime().unwrap_or(0),
+        deadline: s.deadline().unwrap_or(0),
+        period: s.period().unwrap_or(0),
+    }))
+}
+
+fn io_priority(process: &Process, at: &str) -> Result<Option<(u8, u8)>> {
+    let Some(p) = process.io_priority() else { return Ok(None) };
+    let class = match p.class() {
+        IOPriorityClass::IoprioClassRt => 1,
+        IOPriorityClass::IoprioClassBe => 2,
+        IOPriorityClass::IoprioClassIdle => 3,
+    };
+    match u8::try_from(p.priority()) {
+        Ok(level @ 0..=7) => Ok(Some((class, level))),
+        _ => Err(config(format!("{at}.ioPriority.priority"), format!("{} is outside 0 to 7", p.priority()))),
+    }
+}
+
+fn console_size(process: &Process, at: &str) -> Result<Option<(u16, u16)>> {
+    // Without a terminal the size means nothing (spec: MUST be ignored).
+    let Some(size) = process.console_size().filter(|_| process.terminal().unwrap_or(false)) else { return Ok(None) };
+    match (u16::try_from(size.height()), u16::try_from(size.width())) {
+        (Ok(rows), Ok(columns)) => Ok(Some((rows, columns))),
+        _ => Err(config(format!("{at}.consoleSize"), "height and width must be below 65536")),
+    }
+}
+
+fn rlimits_text<S: serde::Serializer>(limits: &[Rlimit], s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.collect_map(limits.iter().map(|l| (rlimit_name(l.resource), (l.soft, l.hard))))
+}
+
+fn scheduler_text<S: serde::Serializer>(attr: &Option<SchedAttr>, s: S) -> std::result::Result<S::Ok, S::Error> {
+    match attr {
+        Some(a) => s.collect_str(&format_args!("{a:?}")),
+        None => s.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(extra: &str) -> Result<Planned> {
+        let json = format!(r#"{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["true"]{extra}}}"#);
+        ProcessPlan::new(&serde_json::from_str(&json).unwrap(), "process", Grantable { capabilities: 0b1111 })
+    }
+
+    #[test]
+    fn the_last_value_of_a_variable_wins_in_its_first_place() {
+        let p = plan(r#","env":["A=1","B=2","A=3","PATH=/bin"]"#).unwrap().process;
+        assert_eq!(p.env, ["A=3", "B=2", "PATH=/bin"]);
+        assert_eq!(p.path(), "/bin");
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_left_out_with_a_warning() {
+        let p =
+            plan(r#","capabilities":{"bounding":["CAP_CHOWN","CAP_SYS_ADMIN"],"permitted":["CAP_CHOWN"]}"#).unwrap();
+        let caps = p.process.capabilities;
+        assert_eq!((caps.bounding, caps.permitted, caps.inheritable), (1, 1, 0));
+        assert!(p.warnings[0].contains("CAP_SYS_ADMIN") && !p.warnings[0].contains("CAP_CHOWN"), "{:?}", p.warnings);
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (extra, expected) in [
+            (r#","env":["NOVALUE"]"#, "process.env[0]"),
+            (r#","oomScoreAdj":1001"#, "process.oomScoreAdj: 1001"),
+            (r#","rlimits":[{"type":"RLIMIT_CPU","soft":2,"hard":1}]"#, "process.rlimits[0]"),
+            (
+                r#","rlimits":[{"type":"RLIMIT_CPU","soft":1,"hard":1},{"type":"RLIMIT_CPU","soft":1,"hard":1}]"#,
+                "process.rlimits[1]: a second",
+            ),
+            (r#","ioPriority":{"class":"IOPRIO_CLASS_BE","priority":8}"#, "process.ioPriority.priority: 8"),
+            (r#","scheduler":{"policy":"SCHED_OTHER","priority":1}"#, "process.scheduler.priority"),
+            (r#","apparmorProfile":"x""#, "not supported yet: `process.apparmorProfile`"),
+            (r#","selinuxLabel":"x""#, "not supported yet: `process.selinuxLabel`"),
+        ] {
+            let e = plan(extra).err().expect(extra).to_string();
+            assert!(e.contains(expected), "{extra}: {e}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The last steps before a program runs, the same for a container's init and for `exec`: limits, user, capabilities,
+//! working directory, and the program found.
+
+use crate::error::{Doing, Error, Result};
+use crate::handshake::{Channel, Turn};
+use crate::process::{ProcessPlan, rlimit_name};
+use rrt_sys::path::{self, Root};
+use rrt_sys::process::{self, ExecArgs, inherited_fd};
+use rrt_sys::{FileType, OFlags, creds, errno, limits, major, minor};
+use std::ffi::CString;
+use std::path::Path;
+
+/// A program ready to be executed.
+pub struct Program {
+    path: CString,
+    args: ExecArgs,
+}
+
+/// How much of the container's /etc/passwd is read to find a home directory, in bytes.
+const PASSWD_LIMIT: usize = 1 << 20;
+
+impl Program {
+    /// Turns this process into what the plan says, and finds the program. The order is the point:
+    ///
+    /// 1. what needs privileges: scheduling, limits, the owner of the standard streams;
+    /// 2. no_new_privs and the bounding set, while CAP_SETPCAP is still there;
+    /// 3. groups, then group, then user; the permitted capabilities are kept over the change and cut down after it;
+    /// 4. the working directory, as the user, and checked to be inside the root (CVE-2024-21626);
+    /// 5. the program, as the user, so that `create` names a missing one before `start`.
+    pub fn prepare(plan: &ProcessPlan, channel: &Channel, user_namespace: bool) -> Result<Program> {
+        if let Some(attr) = plan.scheduler {
+            limits::set_scheduler(attr).doing(|| "process.scheduler".into())?;
+        }
+        if let Some((class, level)) = plan.io_priority {
+            limits::set_io_priority(class, level).doing(|| "process.ioPriority".into())?;
+        }
+        let home = home(plan);
+        own_standard_streams(plan.uid)?;
+        // Late, because a small limit on files or memory would hit the setup itself.
+        if user_namespace && !plan.rlimits.is_empty() {
+            channel.ask(Turn::Limits, None)?;
+        } else {
+            set_limits(0, plan)?;
+        }
+        if plan.no_new_privileges {
+            process::set_no_new_privileges().doing(|| "process.noNewPrivileges".into())?;
+        }
+        become_user(plan)?;
+        process::umask(plan.umask.unwrap_or(0o022));
+        enter_cwd(&plan.cwd)?;
+        Program::find(plan, home)
+    }
+
+    fn find(plan: &ProcessPlan, home: Option<String>) -> Result<Program> {
+        let c = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Init(format!("{s:?} contains a NUL byte")));
+        let argv = plan.args.iter().map(c).collect::<Result<_>>()?;
+        let envp = plan.env.iter().chain(home.iter()).map(c).collect::<Result<_>>()?;
+        let args = ExecArgs::new(argv, envp);
+        let name = &plan.args[0];
+        if name.contains('/') {
+            let path = c(name)?;
+            return match args.check(&path) {
+                Ok(()) => Ok(Program { path, args }),
+                Err(e) => Err(cannot_execute(name, &e)),
+            };
+        }
+        let mut denied = None;
+        // A relative entry of PATH would find programs in whatever directory the container is started in.
+        for dir in plan.path().split(':').filter(|d| d.starts_with('/')) {
+            let path = c(&format!("{dir}/{name}"))?;
+            match args.check(&path) {
+                Ok(()) => return Ok(Program { path, args }),
+                Err(e) if e.is(errno::EACCES) => denied = Some(e),
+                Err(_) => {}
+            }
+        }
+        Err(match denied {
+            Some(e) => cannot_execute(name, &e),
+            None => Error::Init(format!("exec: {name:?}: executable file not found in $PATH")),
+        })
+    }
+
+    /// execve(2); returns only on failure.
+    pub fn exec(&self) -> Error {
+        let e = self.args.exec(&self.path);
+        cannot_execute(&self.path.to_string_lossy(), &e)
+    }
+}
+
+/// Go's wording, which podman and Docker match to choose the exit codes 126 and 127.
+fn cannot_execute(name: &str, e: &rrt_sys::SysError) -> Error {
+    let text = match e.errno() {
+        errno::ENOENT => "no such file or directory (or its interpreter is missing)".into(),
+        errno::EACCES => "permission denied (not an executable file for this user)".into(),
+        errno::ENOEXEC => "exec format error (not a program for this machine, or a script without #!)".into(),
+        _ => e.to_string(),
+    };
+    Error::Init(format!("exec: {name:?}: {text}"))
+}
+
+/// Sets the plan's limits on a process (`0`: this one).
+pub fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
+    plan.rlimits.iter().enumerate().try_for_each(|(i, l)| {
+        let hint = "raising a limit above the runtime's own needs CAP_SYS_RESOURCE";
+        limits::set_rlimit(pid, *l).doing(|| format!("process.rlimits[{i}]: set {} ({hint})", rlimit_name(l.resource)))
+    })
+}
+
+fn become_user(plan: &ProcessPlan) -> Result<()> {
+    let caps = &plan.capabilities;
+    let doing = |what: &'static str| move || format!("process.{what}");
+    creds::limit_bounding_set(caps.bounding).doing(doing("capabilities.bounding"))?;
+    creds::keep_capabilities(true).doing(doing("capabilities"))?;
+    match creds::set_groups(&plan.groups) {
+        // A user namespace with setgroups denied (user_namespaces(7)) allows no list, not even the empty one.
+        Err(e) if e.is(errno::EPERM) && plan.groups.is_empty() => {}
+        done => done.doing(doing("user.additionalGids"))?,
+    }
+    creds::set_ids(plan.uid, plan.gid).doing(doing("user"))?;
+    creds::set_capabilities(caps.effective, caps.permitted, caps.inheritable).doing(doing("capabilities"))?;
+    creds::keep_capabilities(false).doing(doing("capabilities"))?;
+    creds::set_ambient(caps.ambient).doing(doing("capabilities.ambient"))
+}
+
+/// Gives the standard streams to the user, so that a program can open `/dev/stdout` again. The null device is everybody's
+/// and stays as it is; what is not ours to give is left alone, as in runc.
+fn own_standard_streams(uid: u32) -> Result<()> {
+    for stream in (0..3).filter_map(inherited_fd) {
+        let st = path::fstat(stream).doing(|| "look at the standard streams".into())?;
+        let kind = FileType::from_raw_mode(st.st_mode);
+        let null = kind == FileType::CharacterDevice && (major(st.st_rdev), minor(st.st_rdev)) == (1, 3);
+        if null || st.st_uid == uid {
+            continue;
+        }
+        match path::fchown(stream, uid, st.st_gid) {
+            Err(e) if [errno::EPERM, errno::EINVAL, errno::EROFS].contains(&e.errno()) => {}
+            done => done.doing(|| format!("give a standard stream to uid {uid}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn enter_cwd(cwd: &Path) -> Result<()> {
+    process::chdir(cwd).doing(|| format!("chdir to process.cwd ({cwd:?})"))?;
+    let now = process::getcwd().doing(|| "process.cwd".into())?;
+    // A directory that is not below the root, reached through a leaked fd or a magic link (CVE-2024-21626).
+    if now.to_bytes().first() != Some(&b'/') {
+        return Err(Error::Init(format!("process.cwd: {cwd:?} is outside the container's root; refused")));
+    }
+    Ok(())
+}
+
+/// `HOME=…` for a process that has none, from the container's own /etc/passwd, as in runc.
+fn home(plan: &ProcessPlan) -> Option<String> {
+    if plan.env.iter().any(|e| e.starts_with("HOME=")) {
+        return None;
+    }
+    let home = || {
+        let root = Root::open(Path::new("/")).ok()?;
+        // The image may have a fifo there, or a file without end.
+        let fd = root.open_at(Path::new("/etc/passwd"), OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+        let regular = FileType::from_raw_mode(path::fstat(&fd).ok()?.st_mode) == FileType::RegularFile;
+        let text = regular.then(|| path::read_limited(&fd, PASSWD_LIMIT).ok())??;
+        let (_, home) = creds::passwd_entry(&text, plan.uid)?;
+        String::from_utf8(home.to_vec()).ok().filter(|h| !h.is_empty() && !h.contains('\0'))
+    };
+    Some(format!("HOME={}", home().unwrap_or_else(|| "/".into())))
+}

@@ -1,0 +1,49 @@
+//! The exec seal: no process of a container can get hold of this program's file for writing (CVE-2019-5736).
+//!
+//! A process that enters a container has `/proc/PID/exe` pointing at this program, and an image can have us execute
+//! `/proc/self/exe` as its own program. Whoever then opens that link, and waits until we have ended, could overwrite the
+//! host's file. So before anything of a container is touched, the program executes itself again from a place where writing
+//! is impossible: a read-only overlay over its directory, which costs no copy; or, where overlay cannot be mounted, a sealed
+//! memory file. It is left out when the file is proof by itself (fs-verity).
+
+use crate::error::{Doing, Error, Result};
+use rrt_sys::process::ExecArgs;
+use rrt_sys::seal;
+use std::ffi::{CString, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+/// Set for the second execution. It only ends the loop: that we are sealed is checked, not believed.
+const MARK: &str = "_RRT_SEALED";
+
+/// Makes sure that this process runs from a sealed place; otherwise executes itself again from one, with the same arguments.
+///
+/// # Errors
+/// When no seal can be made: then no container is entered.
+pub fn ensure() -> Result<()> {
+    let doing = || "protect the runtime's own file (CVE-2019-5736)".to_string();
+    let own = Path::new("/proc/self/exe");
+    if std::env::var_os(MARK).is_some() {
+        return match seal::is_sealed(own).doing(doing)? {
+            true => Ok(()),
+            false => Err(Error::Usage(format!("{MARK} is set but the runtime is not sealed; unset it"))),
+        };
+    }
+    if seal::is_immutable(own).doing(doing)? {
+        return Ok(());
+    }
+    let file = std::fs::read_link(own).doing(doing)?;
+    let sealed = seal::overlay(&file).or_else(|_| seal::memory_file(own)).doing(doing)?;
+    let c = |s: OsString| CString::new(s.into_vec()).map_err(|_| Error::Usage("an argument with a NUL byte".into()));
+    let argv = std::env::args_os().map(c).collect::<Result<_>>()?;
+    let mark = (OsString::from(MARK), OsString::from("1"));
+    let variable = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        c(name)
+    };
+    let envp = std::env::vars_os().chain([mark]).map(variable).collect::<Result<_>>()?;
+    let error = ExecArgs::new(argv, envp).exec_fd(sealed.as_fd());
+    Err(Error::System { doing: doing(), source: error })
+}

@@ -1,0 +1,116 @@
+//! `start` and `run`: the program is released.
+
+use crate::create::Created;
+use crate::error::{Doing, Error, Result};
+use crate::foreground::{self, Terminal};
+use crate::handshake::{Channel, Frame};
+use crate::hooks;
+use crate::notify::Proxy;
+use crate::state::{GATE, State, StateDir, Status};
+use crate::{RunOptions, Runtime};
+use rrt_sys::process::SingleThreaded;
+use rrt_sys::signal::Signals;
+use rrt_sys::{process, socket};
+use std::os::fd::AsFd;
+
+impl Runtime {
+    /// `start`: has the program of a created container executed, and says whether that worked.
+    ///
+    /// # Errors
+    /// [`Error::Status`] when the container is not waiting; [`Error::Init`] when execve failed.
+    pub fn start(&self, id: &str) -> Result<()> {
+        let dir = StateDir::open(&self.root, id)?;
+        let state = dir.require()?;
+        match state.status(&dir) {
+            Status::Created => {}
+            Status::Stopped => return Err(Error::Status("cannot start a container that has stopped".into())),
+            Status::Creating => return Err(Error::Status("cannot start a container that is being created".into())),
+            Status::Running | Status::Paused => {
+                return Err(Error::Status("cannot start an already running container".into()));
+            }
+        }
+        let Some(init) = state.init else { return Err(Error::Status("the container has no init".into())) };
+        let pidfd = init.pidfd()?;
+        let proxy = Proxy::open(&dir)?;
+        let gate = socket::connect_at(dir.fd(), GATE).doing(|| "reach the waiting init".into())?;
+        let channel = Channel::from_fd(gate);
+        channel.send(&Frame::Start(state.for_hooks(Status::Created)), None)?;
+        channel.await_exec()?;
+        // It tells `created` from `running` no more, and a second `start` should not find it.
+        let _ = std::fs::remove_file(dir.path().join(GATE));
+        run_poststart(&state)?;
+        // A service manager may ask for `state` or `kill` while we wait for the program's word.
+        drop(dir);
+        match proxy {
+            Some(proxy) => proxy.wait(pidfd.as_fd(), init.pid),
+            None => Ok(()),
+        }
+    }
+
+    /// `run`: creates and starts; then, unless detached, stands in for the program until it ends: signals, terminal, exit code.
+    ///
+    /// # Errors
+    /// As `create` and `start`; nothing of the container is left then.
+    pub fn run(&self, options: &RunOptions) -> Result<i32> {
+        // Before there is a child: a signal or its end that comes early waits in the queue (contract G.5).
+        let signals = if options.detach { None } else { Some(block_signals()?) };
+        if signals.is_some() && !options.no_subreaper {
+            process::set_child_subreaper().doing(|| "become the container's reaper".into())?;
+        }
+        let created = self.set_up(&options.create, options.detach, false)?;
+        let outcome = self.run_created(&created, signals.as_ref());
+        if outcome.is_err() || (signals.is_some() && !options.keep) {
+            self.remove(created)?;
+        }
+        outcome
+    }
+
+    fn run_created(&self, created: &Created, signals: Option<&Signals>) -> Result<i32> {
+        let proxy = Proxy::open(&created.dir)?;
+        created.start()?;
+        run_poststart(&created.state)?;
+        let Some(signals) = signals else {
+            if let Some(proxy) = proxy {
+                proxy.wait(created.init.pidfd.as_fd(), created.init.pid)?;
+            }
+            return Ok(0);
+        };
+        // Other commands may act on the container while it runs.
+        created.dir.unlock()?;
+        let terminal = created.terminal.as_ref().map(|master| Terminal::take_over(master.as_fd())).transpose()?;
+        let exit = foreground::stand_in(&created.init, signals, terminal.as_ref(), proxy)?;
+        Ok(exit.code())
+    }
+
+    /// Deletes the container of a foreground run.
+    fn remove(&self, created: Created) -> Result<()> {
+        created.init.kill_and_reap();
+        match created.dir.relock() {
+            Ok(dir) => crate::delete::delete(dir, &created.state),
+            // Somebody deleted it while it ran.
+            Err(Error::NotFound(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Blocks all signals into an fd.
+pub fn block_signals() -> Result<Signals> {
+    Signals::block_all().doing(|| "watch for signals".into())
+}
+
+/// Runs the poststart hooks; when one fails the container is stopped (runtime-spec runtime.md, "Lifecycle").
+fn run_poststart(state: &State) -> Result<()> {
+    if state.hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
+    let done = hooks::run(&token, &state.hooks.poststart, &state.for_hooks(Status::Running), None);
+    if done.is_err()
+        && let Some(Ok(pidfd)) = state.init.map(|i| i.pidfd())
+    {
+        // The hook's error is what counts; a container that has ended by itself meanwhile is stopped as well.
+        let _ = process::send_signal(pidfd.as_fd(), 9);
+    }
+    done
+}

@@ -1,0 +1,359 @@
+//! What is kept on disk about a container: one directory below the root directory, with one small document.
+//!
+//! ```text
+//! ROOT/ID/state.json   the document: who the container is and what later commands need; config.json is not read again
+//! ROOT/ID/start.sock   the start gate, while the container waits for `start`
+//! ROOT/ID/notify/      the sd_notify socket, if there is one
+//! ```
+//!
+//! The directory is made before anything else of a container, and removed last, so that whenever the runtime is killed there is
+//! a record of what has to be cleaned up. Its flock serialises the commands that change the container.
+
+use crate::error::{Doing, Error, Result};
+use crate::hooks::HooksPlan;
+use rrt_cgroups::{Cgroup, FreezerState, SavedCgroup};
+use rrt_sys::path;
+use rrt_sys::{OFlags, errno};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The name of the document.
+const FILE: &str = "state.json";
+/// The name of the start gate.
+pub const GATE: &str = "start.sock";
+
+/// The document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The container's id.
+    pub id: String,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// The root file system, absolute.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339 with nanoseconds.
+    pub created: String,
+    /// Who created it.
+    pub owner: u32,
+    /// `annotations` of config.json.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The init process; absent until it exists.
+    pub init: Option<Init>,
+    /// Which namespaces it has of its own or joined (`CLONE_NEW*` bits): what `exec` joins.
+    pub namespaces: i32,
+    /// Whether the pid namespace is its own alone: then the end of init ends all its processes.
+    pub own_pid_namespace: bool,
+    /// Its cgroups.
+    pub cgroup: SavedCgroup,
+    /// Hooks still to be run.
+    #[serde(default)]
+    pub hooks: HooksPlan,
+    /// `process` of config.json: what `exec` with flags begins from.
+    pub process: Box<serde_json::value::RawValue>,
+}
+
+/// The init process, as it is recognised later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Init {
+    /// Its pid in the runtime's pid namespace.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot (proc_pid_stat(5) field 22): a pid is used again, this pair is not.
+    pub start_time: u64,
+}
+
+/// The status of the runtime specification, and `paused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `create` is at work, or was killed.
+    Creating,
+    /// Waits for `start`.
+    Created,
+    /// The program runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Init has ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+impl Init {
+    /// Takes down who `pid` is.
+    ///
+    /// # Errors
+    /// ESRCH when it is gone.
+    pub fn of(pid: i32) -> Result<Init> {
+        match start_time(pid) {
+            Some((start_time, _)) => Ok(Init { pid, start_time }),
+            None => Err(Error::Init(format!("process {pid} ended during setup"))),
+        }
+    }
+
+    /// Whether the process lives: a zombie does not.
+    pub fn is_alive(&self) -> bool {
+        start_time(self.pid).is_some_and(|(time, alive)| alive && time == self.start_time)
+    }
+
+    /// A pidfd of the process, checked to be the same one.
+    ///
+    /// # Errors
+    /// `container not running` when it is gone: containerd and CRI-O match the text.
+    pub fn pidfd(&self) -> Result<OwnedFd> {
+        let gone = || Error::Status("container not running".into());
+        let fd = rrt_sys::process::pidfd_open(self.pid).map_err(|_| gone())?;
+        // Checked after opening: from here on the fd cannot become another process.
+        if self.is_alive() { Ok(fd) } else { Err(gone()) }
+    }
+}
+
+/// Start time and whether the process is more than a zombie.
+fn start_time(pid: i32) -> Option<(u64, bool)> {
+    let stat = procfs::process::Process::new(pid).and_then(|p| p.stat()).ok()?;
+    Some((stat.starttime, !matches!(stat.state, 'Z' | 'X' | 'x')))
+}
+
+/// A container's directory, locked against other commands that change it.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// Checks a container id: bytes of `[0-9A-Za-z_+.-]`, and no path.
+pub fn validate_id(id: &str) -> Result<()> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b"_+.-".contains(&b);
+    if id.is_empty() || id == "." || id == ".." || id.len() > 1024 || !id.bytes().all(ok) {
+        return Err(Error::Usage(format!(
+            "invalid container ID format: {id:?} (letters, digits and \"_+.-\" only, not \".\" or \"..\")"
+        )));
+    }
+    Ok(())
+}
+
+impl StateDir {
+    /// Takes the id: makes the directory, locked.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the id is taken.
+    pub fn make(root: &Path, id: &str) -> Result<StateDir> {
+        validate_id(id)?;
+        let path = root.join(id);
+        let mut builder = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let made = builder.create(&path).or_else(|e| match e.kind() {
+            // The root is made only when it is missing, which it is once per boot.
+            std::io::ErrorKind::NotFound => builder.recursive(true).create(root).and_then(|()| fs::create_dir(&path)),
+            _ => Err(e),
+        });
+        match made {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists(id.into())),
+            made => {
+                made.doing(|| format!("make the state directory {path:?} (--root)"))?;
+                StateDir::open_path(path)?.lock()
+            }
+        }
+    }
+
+    /// Opens the directory of an existing container, locked.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]
+    pub fn open(root: &Path, id: &str) -> Result<StateDir> {
+        StateDir::open_unlocked(root, id)?.lock()
+    }
+
+    /// Opens the directory of an existing container to read it: nothing waits for a command that is at work.
+    pub fn open_unlocked(root: &Path, id: &str) -> Result<StateDir> {
+        validate_id(id)?;
+        match StateDir::open_path(root.join(id)) {
+            Err(Error::System { source, .. }) if source.is(errno::ENOENT) => Err(Error::NotFound(id.into())),
+            opened => opened,
+        }
+    }
+
+    fn open_path(path: PathBuf) -> Result<StateDir> {
+        let dir = path::open(&path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .doing(|| format!("open the state directory {path:?}"))?;
+        Ok(StateDir { path, dir })
+    }
+
+    /// Lets other commands at the container while this one only watches it.
+    pub fn unlock(&self) -> Result<()> {
+        path::unlock(&self.dir).doing(|| format!("unlock {:?}", self.path))
+    }
+
+    /// Takes the lock again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the container was deleted meanwhile.
+    pub fn relock(self) -> Result<StateDir> {
+        self.lock()
+    }
+
+    fn lock(self) -> Result<StateDir> {
+        path::lock(&self.dir).doing(|| format!("lock {:?}", self.path))?;
+        // Whoever had the lock may have deleted the container while we waited.
+        if path::fstat(&self.dir).is_ok_and(|st| st.st_nlink == 0) {
+            let id = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(Error::NotFound(id));
+        }
+        Ok(self)
+    }
+
+    /// Writes the document, whole or not at all.
+    pub fn write(&self, state: &State) -> Result<()> {
+        let doing = || format!("write {:?}", self.path.join(FILE));
+        let json = serde_json::to_vec(state).map_err(|source| Error::Json { file: self.path.join(FILE), source })?;
+        let temporary = self.path.join(".state.json");
+        fs::File::create(&temporary).and_then(|mut f| f.write_all(&json)).doing(doing)?;
+        fs::rename(&temporary, self.path.join(FILE)).doing(doing)
+    }
+
+    /// Reads the document; `None` when `create` was killed before it wrote it.
+    pub fn read(&self) -> Result<Option<State>> {
+        let file = self.path.join(FILE);
+        match fs::read(&file) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            read => {
+                let bytes = read.doing(|| format!("read {file:?}"))?;
+                serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Json { file, source })
+            }
+        }
+    }
+
+    /// Reads the document of a container that a command acts on.
+    ///
+    /// # Errors
+    /// [`Error::Status`] when there is none yet.
+    pub fn require(&self) -> Result<State> {
+        self.read()?.ok_or_else(|| {
+            Error::Status(format!(
+                "container is being created, or its create was killed: delete --force {:?}",
+                self.id()
+            ))
+        })
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory itself.
+    pub fn fd(&self) -> impl AsFd + '_ {
+        &self.dir
+    }
+
+    /// Removes the directory with all that is in it, and with it the container's name.
+    pub fn remove(self) -> Result<()> {
+        // Under the lock, which is held until the name is free: nobody can have made another directory there.
+        let _ = fs::remove_file(self.path.join(FILE));
+        match fs::remove_dir(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(&self.path),
+            done => done,
+        }
+        .doing(|| format!("remove the state directory {:?}", self.path))
+    }
+}
+
+impl State {
+    /// The status at this moment.
+    pub fn status(&self, dir: &StateDir) -> Status {
+        let Some(init) = self.init else { return Status::Creating };
+        if !init.is_alive() {
+            return Status::Stopped;
+        }
+        if waits_at_gate(dir) {
+            return Status::Created;
+        }
+        if is_frozen(&self.cgroup()) { Status::Paused } else { Status::Running }
+    }
+
+    /// The handle on its cgroups.
+    pub fn cgroup(&self) -> Cgroup {
+        Cgroup::open(self.cgroup.clone())
+    }
+
+    /// The document that hooks read (runtime-spec runtime.md, "State").
+    pub fn for_hooks(&self, status: Status) -> String {
+        let pid = self.init.map(|i| i.pid).filter(|_| status != Status::Stopped);
+        let mut doc = serde_json::json!({
+            "ociVersion": rrt_oci::VERSION, "id": self.id, "status": status, "bundle": self.bundle,
+        });
+        if let Some(pid) = pid {
+            doc["pid"] = pid.into();
+        }
+        if !self.annotations.is_empty() {
+            doc["annotations"] = serde_json::json!(self.annotations);
+        }
+        doc.to_string()
+    }
+}
+
+/// Whether the container's processes stand still, or are about to. A cgroup that cannot be read holds nobody back.
+pub fn is_frozen(cgroup: &Cgroup) -> bool {
+    cgroup.freezer_state().is_ok_and(|state| state != FreezerState::Thawed)
+}
+
+/// Whether init listens at the start gate. The socket's file alone does not tell: `start` may have been killed between
+/// releasing init and removing it.
+fn waits_at_gate(dir: &StateDir) -> bool {
+    dir.path.join(GATE).exists() && rrt_sys::socket::connect_at(dir.fd(), GATE).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_are_paths_are_refused() {
+        for id in ["", ".", "..", "a/b", "../x", "a b", "ü", "a\0"] {
+            assert!(validate_id(id).is_err(), "{id:?}");
+        }
+        for id in ["a", "A-1_2.3+4", ".hidden", "...", &"x".repeat(64)] {
+            assert!(validate_id(id).is_ok(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let root = std::env::temp_dir().join(format!("rrt-state-{}", std::process::id()));
+        let dir = StateDir::make(&root, "x").unwrap();
+        assert!(matches!(StateDir::make(&root, "x"), Err(Error::Exists(_))));
+        assert!(dir.read().unwrap().is_none() && matches!(dir.require(), Err(Error::Status(_))));
+        dir.remove().unwrap();
+        assert!(matches!(StateDir::open(&root, "x"), Err(Error::NotFound(_))));
+        fs::remove_dir(&root).unwrap();
+    }
+
+    #[test]
+    fn init_is_this_process_only_with_its_start_time() {
+        let me = Init::of(std::process::id() as i32).unwrap();
+        assert!(me.is_alive());
+        assert!(!Init { start_time: me.start_time + 1, ..me }.is_alive());
+    }
+}

@@ -1,0 +1,154 @@
+//! `linux.sysctl`: kernel settings of the container's namespaces.
+
+use crate::error::{Doing, Error, Result, config};
+use crate::namespaces::{NamespacePlan, kind};
+use rrt_sys::OFlags;
+use rrt_sys::path::{self, Root};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SysctlPlan {
+    /// As config.json spells it, `net.ipv4.ip_forward`.
+    pub name: String,
+    /// The file below `/proc/sys`.
+    pub file: PathBuf,
+    /// What is written.
+    pub value: String,
+}
+
+/// Settings of the IPC namespace outside `fs.mqueue.` (ipc_namespaces(7)).
+const IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// Plans `linux.sysctl`, in the order of their names; refuses what is not the container's own.
+pub fn plan(sysctl: Option<&HashMap<String, String>>, ns: &NamespacePlan, hostname: bool) -> Result<Vec<SysctlPlan>> {
+    let mut plans = Vec::new();
+    for (name, value) in sysctl.into_iter().flatten() {
+        let property = format!("linux.sysctl[{name:?}]");
+        let dotted = normalise(name);
+        if dotted.split('.').any(|part| part.is_empty()) || name.contains('\0') {
+            return Err(config(property, "is not a sysctl name"));
+        }
+        let (needs, spelled) = namespace_of(&dotted).ok_or_else(|| {
+            config(&property, "is not a setting of a namespace: it would change the host; set it on the host instead")
+        })?;
+        ns.require(needs, &property)?;
+        if spelled == "kernel.hostname" && hostname {
+            return Err(config(property, "is set by `hostname` already; remove one"));
+        }
+        plans.push(SysctlPlan { name: name.clone(), file: file(name), value: value.clone() });
+    }
+    plans.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(plans)
+}
+
+/// sysctl(8) takes `net/ipv4/conf/eth0.1/x`, with slashes when an interface has a dot in its name.
+fn normalise(name: &str) -> String {
+    if separated_by_slash(name) { name.replace('.', "\u{1}").replace('/', ".") } else { name.to_string() }
+}
+
+fn separated_by_slash(name: &str) -> bool {
+    name.find(['.', '/']).is_some_and(|i| name.as_bytes()[i] == b'/')
+}
+
+fn file(name: &str) -> PathBuf {
+    if separated_by_slash(name) {
+        PathBuf::from(name)
+    } else {
+        // A slash in a dotted name stands for a dot of the file's name.
+        PathBuf::from(
+            name.chars()
+                .map(|c| match c {
+                    '.' => '/',
+                    '/' => '.',
+                    c => c,
+                })
+                .collect::<String>(),
+        )
+    }
+}
+
+/// The namespace a setting belongs to; `None` for the host's own.
+fn namespace_of(name: &str) -> Option<(i32, &str)> {
+    let uts = ["kernel.domainname", "kernel.hostname"];
+    let needs = match name {
+        n if n.starts_with("net.") => kind::NETWORK,
+        n if n.starts_with("fs.mqueue.") || IPC.contains(&n) => kind::IPC,
+        n if uts.contains(&n) => kind::UTS,
+        n if n.starts_with("user.") => kind::USER,
+        _ => return None,
+    };
+    Some((needs, name))
+}
+
+/// Writes the settings through a procfs of our own that nothing in the container can cover (CVE-2025-52881).
+pub fn apply(proc: &Root, plans: &[SysctlPlan]) -> Result<()> {
+    for plan in plans {
+        write(proc, plan).doing(|| format!("linux.sysctl[{:?}]: write {:?}", plan.name, plan.value))?;
+    }
+    Ok(())
+}
+
+fn write(proc: &Root, plan: &SysctlPlan) -> rrt_sys::Result<()> {
+    let fd = proc.open_at(&PathBuf::from("sys").join(&plan.file), OFlags::WRONLY)?;
+    path::write_once(&fd, plan.value.as_bytes())
+}
+
+/// A private procfs of the current pid namespace, detached: no mount of the container's lies over any part of it.
+pub fn private_proc() -> Result<Root> {
+    let none: [&str; 0] = [];
+    let attrs = rrt_sys::mount::Attr::MOUNT_ATTR_NOSUID
+        | rrt_sys::mount::Attr::MOUNT_ATTR_NODEV
+        | rrt_sys::mount::Attr::MOUNT_ATTR_NOEXEC;
+    rrt_sys::mount::new_fs("proc".as_ref(), None, &none, attrs)
+        .map(Root::from_fd)
+        .map_err(|source| Error::System { doing: "open a private procfs for linux.sysctl".into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_plan(name: &str, ns: i32) -> Result<Vec<SysctlPlan>> {
+        let ns = NamespacePlan { cloned: ns, ..NamespacePlan::default() };
+        plan(Some(&HashMap::from([(name.to_string(), "1".to_string())])), &ns, false)
+    }
+
+    #[test]
+    fn both_spellings_name_the_same_file() {
+        for (name, file) in [
+            ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+            ("net/ipv4/ip_forward", "net/ipv4/ip_forward"),
+            ("net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"),
+            ("net.ipv4.conf.eth0/1.forwarding", "net/ipv4/conf/eth0.1/forwarding"),
+        ] {
+            assert_eq!(try_plan(name, kind::NETWORK).unwrap()[0].file, PathBuf::from(file), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_settings_are_refused() {
+        for (name, ns) in [
+            ("kernel.panic", !0),
+            ("vm.swappiness", !0),
+            ("net.core.somaxconn", kind::IPC),
+            ("kernel.shmmax", kind::NETWORK),
+            ("kernel.hostname", kind::IPC),
+            ("net..x", !0),
+            ("net.../../kernel.panic", !0),
+        ] {
+            assert!(try_plan(name, ns).is_err(), "{name}");
+        }
+    }
+}
