@@ -4,6 +4,7 @@ use super::Failure;
 use crate::args::NewResources;
 use rrt_oci::LinuxResources;
 use rrt_runtime::{Error, Runtime};
+use serde::Deserialize;
 use std::io::{self, Read};
 
 /// Sets the limits that `resources` names on container `id`; what it leaves out stays.
@@ -30,7 +31,24 @@ fn failed(what: &str, source: io::Error) -> Error {
 }
 
 fn parse(name: &str, text: &[u8]) -> Result<LinuxResources, Error> {
-    serde_json::from_slice(text).map_err(|e| Error::Usage(format!("--resources: {name}: {e}")))
+    let wrong = |e: serde_json::Error| Error::Usage(format!("--resources: {name}: {e}"));
+    let mut resources: LinuxResources = serde_json::from_slice(text).map_err(wrong)?;
+    // oci-spec reads a `pids` without `limit` as the limit 0, that is, as one process.
+    let given: Given = serde_json::from_slice(text).map_err(wrong)?;
+    if given.pids.is_none_or(|pids| pids.limit.is_none()) {
+        resources.set_pids(None);
+    }
+    Ok(resources)
+}
+
+#[derive(Deserialize)]
+struct Given {
+    pids: Option<GivenPids>,
+}
+
+#[derive(Deserialize)]
+struct GivenPids {
+    limit: Option<i64>,
 }
 
 #[cfg(test)]
@@ -45,6 +63,12 @@ mod tests {
         assert_eq!(resources.memory().unwrap().limit(), Some(1_048_576));
         assert_eq!(resources.pids().unwrap().limit(), 7);
         assert!(parse("x", b"{\n}\n").is_ok());
+    }
+
+    #[test]
+    fn pids_without_a_limit_change_nothing() {
+        assert!(parse("x", br#"{"pids":{}}"#).unwrap().pids().is_none());
+        assert_eq!(parse("x", br#"{"pids":{"limit":0}}"#).unwrap().pids().unwrap().limit(), 0);
     }
 
     #[test]
