@@ -89,6 +89,79 @@ impl Output {
     }
 }
 
+/// A command that runs beside the test, and is killed if the test ends before it does.
+pub struct Background {
+    child: Child,
+    stdout_file: PathBuf,
+    command: String,
+}
+
+impl Background {
+    /// Starts `command` with its standard output in a file of `dir`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start(command: &mut Command, dir: &Path) -> Self {
+        let stdout_file = output_file(dir, "background");
+        command.stdout(append(&stdout_file));
+        let mut started = Self::start_as_is(command);
+        started.stdout_file = stdout_file;
+        started
+    }
+
+    /// Starts `command` with the output it has been given.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start_as_is(command: &mut Command) -> Self {
+        let text = format!("{command:?}");
+        Self {
+            child: command.spawn().unwrap_or_else(|e| panic!("{text}: {e}")),
+            stdout_file: PathBuf::new(),
+            command: text,
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its standard output until now.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        lossy(&self.stdout_file)
+    }
+
+    /// Waits until `text` is in its standard output.
+    ///
+    /// # Panics
+    /// When it does not come within the deadline.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) {
+        until(&format!("{text:?} on standard output of {}", self.command), || self.stdout().contains(text));
+    }
+
+    /// Exit code, or 128 + signal, once it has ended.
+    ///
+    /// # Panics
+    /// When it does not end within the deadline.
+    #[track_caller]
+    pub fn wait(&mut self) -> i32 {
+        wait(&mut self.child).unwrap_or_else(|| panic!("killed after {DEADLINE:?}: {}", self.command))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Polls until `done`, at most for the deadline.
 ///
 /// # Panics
@@ -109,12 +182,9 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// When it cannot be started, or runs longer than the deadline (it is killed then).
 #[track_caller]
 pub fn run(command: &mut Command, dir: &Path) -> Output {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let n = COUNT.fetch_add(1, Ordering::Relaxed);
-    let (stdout_file, stderr_file) = (dir.join(format!("stdout.{n}")), dir.join(format!("stderr.{n}")));
-    let open = |path: &Path| File::options().append(true).create_new(true).open(path).expect("output file");
+    let (stdout_file, stderr_file) = (output_file(dir, "stdout"), output_file(dir, "stderr"));
     let text = format!("{command:?}");
-    command.stdout(open(&stdout_file)).stderr(open(&stderr_file));
+    command.stdout(append(&stdout_file)).stderr(append(&stderr_file));
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{text}: {e}"));
     let code = wait(&mut child);
     let output = Output {
@@ -126,6 +196,15 @@ pub fn run(command: &mut Command, dir: &Path) -> Output {
     };
     assert!(code.is_some(), "killed after {DEADLINE:?}: {output}");
     output
+}
+
+fn output_file(dir: &Path, name: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    dir.join(format!("{name}.{}", COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn append(path: &Path) -> File {
+    File::options().append(true).create_new(true).open(path).expect("output file")
 }
 
 /// Exit code of `child`, or 128 + signal; none when it had to be killed at the deadline.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use crate::command::{Output, quiet, run, until};
+use crate::command::{Background, Output, quiet, run, until};
 use crate::leaks::assert_nothing_left;
 use crate::{host, rootfs, runtime};
 
@@ -185,6 +185,12 @@ impl Container {
     #[track_caller]
     pub fn call(&self, command: &str, flags: &[&str], rest: &[&str]) -> Output {
         run(&mut self.command(command, flags, rest), &self.dir)
+    }
+
+    /// Starts [`Self::command`] and leaves it running.
+    #[track_caller]
+    pub fn spawn(&self, command: &str, flags: &[&str], rest: &[&str]) -> Background {
+        Background::start(&mut self.command(command, flags, rest), &self.dir)
     }
 
     /// Runs a shell script whose `"$@"` is [`Self::command`]: for what only the caller of the runtime can set up.

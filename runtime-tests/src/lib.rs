@@ -15,7 +15,7 @@ mod rootfs;
 mod runtime;
 mod skip;
 
-pub use command::{DEADLINE, Output, run, until};
+pub use command::{Background, DEADLINE, Output, run, until};
 pub use container::Container;
 pub use host::{
     Pty, cgroup_dir, cgroup_file, cgroup_v2, console_socket, host_mounts, private_mounts, process_cgroup, read_until,

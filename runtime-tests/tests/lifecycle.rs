@@ -217,19 +217,15 @@ fn delete_removes_processes_that_outlive_the_first() {
 fn foreground_run_forwards_signals() {
     let c = Container::new().args(&["guest", "signals"]);
     c.write_config();
-    let out = c.dir.join("foreground");
-    let mut command = c.command("run", &[], &[]);
-    command.stdout(fs::File::create(&out).expect("output file"));
-    let mut child = command.spawn().expect("spawn the runtime");
-    let seen = |text: &str| fs::read_to_string(&out).is_ok_and(|t| t.contains(text));
-    until("the container to be ready", || seen("ready"));
+    let mut run = c.spawn("run", &[], &[]);
+    run.wait_for("ready");
     for (signal, number) in [("HUP", 1), ("USR1", 10), ("INT", 2), ("TERM", 15)] {
-        let pid = child.id().to_string();
+        let pid = run.id().to_string();
         let status = std::process::Command::new("kill").args(["-s", signal, &pid]).status().expect("kill");
         assert!(status.success());
-        until(&format!("signal {signal} in the container"), || seen(&format!("\n{number}\n")));
+        run.wait_for(&format!("\n{number}\n"));
     }
-    assert_eq!(child.wait().expect("wait").code(), Some(17));
+    assert_eq!(run.wait(), 17);
 }
 
 #[test]

@@ -141,7 +141,6 @@ fn an_unknown_rlimit_is_refused() {
 
 #[test]
 fn an_rlimit_given_twice_is_refused() {
-    known!("runc", "1.2", "the last one wins");
     let twice =
         json!([{ "type": "RLIMIT_CORE", "soft": 1, "hard": 1 }, { "type": "RLIMIT_CORE", "soft": 2, "hard": 2 }]);
     Container::new().with("/process/rlimits", twice).run(&[]).fails(1, &["process.rlimits", "RLIMIT_CORE"]);

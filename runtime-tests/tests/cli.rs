@@ -1,0 +1,476 @@
+//! The command line: what people type and what clients parse.
+
+use std::fs;
+use std::process::Command;
+
+use runtime_tests::{Container, Output, known, run, runtime};
+use serde_json::Value;
+
+const COMMANDS: [&str; 15] = [
+    "create", "start", "state", "kill", "delete", "run", "exec", "list", "ps", "pause", "resume", "update", "events",
+    "spec", "features",
+];
+
+/// The runtime with exactly these arguments.
+#[track_caller]
+fn call(c: &Container, args: &[&str]) -> Output {
+    run(Command::new(&runtime().path).args(args).current_dir(&c.dir), &c.dir)
+}
+
+/// The same with the container's `--root` before them.
+#[track_caller]
+fn rooted(c: &Container, args: &[&str]) -> Output {
+    let root = c.root.to_str().expect("UTF-8");
+    call(c, &[&["--root", root], args].concat())
+}
+
+#[test]
+fn version() {
+    let c = Container::new();
+    for flag in ["--version", "-v", "-version"] {
+        let out = call(&c, &[flag]).ok();
+        let first = out.stdout.lines().next().unwrap_or_default();
+        assert!(first.starts_with(&format!("{} version ", runtime().name)), "{out}");
+        assert!(out.stdout.lines().any(|l| l.starts_with("spec: 1.")), "{out}");
+        assert!(out.stdout.lines().any(|l| l.starts_with("commit: ")), "{out}");
+        assert_eq!(out.stderr, "");
+    }
+}
+
+#[test]
+fn called_as_runc_it_says_so() {
+    let c = Container::new();
+    let link = c.dir.join("runc");
+    std::os::unix::fs::symlink(&runtime().path, &link).expect("link");
+    let out = run(Command::new(&link).arg("--version"), &c.dir).ok();
+    assert!(out.stdout.starts_with("runc version "), "go-runc splits at this: {out}");
+}
+
+#[test]
+fn help() {
+    let c = Container::new();
+    for args in [&["--help"][..], &["-h"], &["help"]] {
+        let out = call(&c, args).ok();
+        for command in COMMANDS {
+            assert!(out.stdout.contains(command), "{command}: {out}");
+        }
+    }
+    for command in COMMANDS {
+        let out = call(&c, &[command, "--help"]).ok();
+        assert!(out.stdout.to_lowercase().contains("usage"), "{out}");
+        assert_eq!(out.stderr, "", "{command}");
+    }
+}
+
+#[test]
+fn help_names_the_flags() {
+    let c = Container::new();
+    let out = call(&c, &["exec", "--help"]).ok();
+    for flag in [
+        "console-socket",
+        "pid-file",
+        "process",
+        "detach",
+        "tty",
+        "user",
+        "env",
+        "cwd",
+        "cap",
+        "no-new-privs",
+        "additional-gids",
+        "preserve-fds",
+        "cgroup",
+        "ignore-paused",
+        "apparmor",
+        "process-label",
+    ] {
+        assert!(out.stdout.contains(flag), "{flag}: {out}");
+    }
+    let out = call(&c, &["run", "--help"]).ok();
+    for flag in [
+        "bundle",
+        "console-socket",
+        "detach",
+        "keep",
+        "no-new-keyring",
+        "no-pivot",
+        "no-subreaper",
+        "pid-file",
+        "preserve-fds",
+    ] {
+        assert!(out.stdout.contains(flag), "{flag}: {out}");
+    }
+}
+
+#[test]
+fn unknown_command_and_flag() {
+    let c = Container::new();
+    let out = call(&c, &["create", "--no-such-flag", "x"]);
+    assert_ne!(out.code, 0);
+    assert!(format!("{}{}", out.stdout, out.stderr).contains("no-such-flag"), "{out}");
+    known!("runc", "1.2", "an unknown command prints the help and succeeds");
+    let out = call(&c, &["no-such-command"]);
+    assert_ne!(out.code, 0);
+    assert!(out.stderr.contains("no-such-command"), "{out}");
+}
+
+#[test]
+fn too_few_and_too_many_arguments() {
+    let c = Container::new();
+    for command in ["create", "start", "state", "kill", "delete", "run", "ps", "pause", "resume", "update", "events"] {
+        assert_ne!(rooted(&c, &[command]).code, 0, "{command} without an id");
+    }
+    for command in ["create", "start", "state", "delete", "run", "pause", "resume"] {
+        assert_ne!(rooted(&c, &[command, &c.id, "extra"]).code, 0, "{command} with one too many");
+    }
+}
+
+#[test]
+fn flags_are_spelt_as_in_go() {
+    let c = Container::new().args(&["echo", "spelt"]);
+    c.write_config();
+    let bundle = c.dir.to_str().expect("UTF-8");
+    let root = c.root.to_str().expect("UTF-8");
+    for flags in [
+        vec![format!("--bundle={bundle}")],
+        vec![format!("-bundle={bundle}")],
+        vec!["-bundle".into(), bundle.into()],
+        vec!["-b".into(), bundle.into()],
+        vec![format!("-b={bundle}")],
+        vec![format!("--b={bundle}")],
+        vec!["--no-pivot=false".into()],
+        vec!["-no-new-keyring".into()],
+        vec!["--keep=false".into(), "-detach=false".into()],
+        vec!["--no-subreaper".into(), "-preserve-fds=0".into()],
+    ] {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let out = call(&c, &[&["-root", root, "run"], &flags[..], &[&c.id]].concat());
+        assert_eq!((out.code, out.stdout.as_str()), (0, "spelt\n"), "{out}");
+    }
+}
+
+#[test]
+fn global_flags() {
+    let c = Container::new().args(&["echo", "global"]);
+    c.write_config();
+    for flags in [
+        &["--rootless=auto"][..],
+        &["--rootless", "false"],
+        &["--systemd-cgroup=false"],
+        &["--log-format", "text"],
+        &["--log-format=json"],
+        &["--log", "log"],
+    ] {
+        let out = rooted(&c, &[flags, &["run", &c.id]].concat());
+        assert_eq!((out.code, out.stdout.as_str()), (0, "global\n"), "{out}");
+    }
+    rooted(&c, &["--log-format", "xml", "run", &c.id]).fails(1, &["--log-format", "xml"]);
+}
+
+#[test]
+fn obsolete_criu_flag_is_accepted() {
+    let c = Container::new();
+    assert_eq!(rooted(&c, &["--criu", "/usr/sbin/criu", "list", "-q"]).ok().stdout, "");
+}
+
+#[test]
+fn what_follows_the_program_is_its_own() {
+    let c = Container::new().idle().up();
+    let out = c.exec(&[], &["echo", "--tty", "-d", "--", "--help"]).ok();
+    assert_eq!(out.stdout, "--tty -d -- --help\n");
+}
+
+/// Each line of the log as JSON.
+fn log(c: &Container) -> Vec<Value> {
+    let text = fs::read_to_string(c.dir.join("log")).expect("log");
+    text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l:?}"))).collect()
+}
+
+#[test]
+fn json_log_is_one_line_an_error() {
+    let c = Container::new();
+    let flags = ["--log", "log", "--log-format", "json", "state", "no-such-container"];
+    let out = rooted(&c, &flags);
+    assert_eq!(out.code, 1);
+    assert!(!out.stderr.is_empty(), "a fatal error is told to people too: {out}");
+    // podman reads the whole file as one object.
+    let lines = log(&c);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["level"], "error");
+    assert!(lines[0]["msg"].as_str().is_some_and(|m| m.contains("does not exist")), "{lines:?}");
+    // RFC 3339: go-runc loses the whole error if it cannot parse this.
+    let time = lines[0]["time"].as_str().expect("time");
+    let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    assert!(
+        shape.starts_with("0000-00-00T00:00:00")
+            && (shape.ends_with('Z') || shape.contains('+') || shape.ends_with("00:00")),
+        "{time}"
+    );
+    rooted(&c, &flags);
+    assert_eq!(log(&c).len(), 2, "the log is appended to");
+}
+
+#[test]
+fn json_log_stays_valid_whatever_is_in_the_message() {
+    let c = Container::new().args(&["no\"such\\program\n\u{1}ü"]);
+    c.write_config();
+    let out = rooted(&c, &["--log", "log", "--log-format", "json", "run", &c.id]);
+    assert_eq!(out.code, 1);
+    assert_eq!(log(&c).iter().filter(|l| l["level"] == "error").count(), 1);
+}
+
+#[test]
+fn json_log_of_a_success_is_empty() {
+    let c = Container::new().args(&["true"]);
+    c.write_config();
+    rooted(&c, &["--log", "log", "--log-format", "json", "run", &c.id]).ok();
+    assert_eq!(fs::read_to_string(c.dir.join("log")).unwrap_or_default(), "");
+}
+
+#[test]
+fn text_log() {
+    let c = Container::new();
+    rooted(&c, &["--log", "log", "state", "no-such-container"]);
+    let text = fs::read_to_string(c.dir.join("log")).expect("log");
+    assert!(text.contains("level=error") && text.contains("does not exist"), "{text:?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_opened() {
+    let c = Container::new();
+    rooted(&c, &["--log", "/no/such/dir/log", "list"]).fails(1, &["--log", "/no/such/dir/log"]);
+}
+
+#[test]
+fn debug_goes_to_the_log() {
+    let c = Container::new().args(&["true"]);
+    c.write_config();
+    rooted(&c, &["--debug", "--log", "log", "--log-format", "json", "run", &c.id]).ok();
+    let lines = log(&c);
+    assert!(lines.iter().any(|l| l["level"] == "debug"), "{lines:?}");
+}
+
+#[test]
+fn list() {
+    let first = Container::new().idle().up();
+    let second = Container::new().idle().beside(&first);
+    second.create(&[]).ok();
+    let table = rooted(&first, &["list"]).ok().stdout;
+    let mut lines = table.lines();
+    let head: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(head, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    let row: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(row[..4], [&first.id, &first.pid().to_string(), "running", first.dir.to_str().expect("UTF-8")]);
+    assert_eq!(row[5], "root");
+    let mut ids = [first.id.as_str(), &second.id];
+    ids.sort_unstable();
+    assert_eq!(rooted(&first, &["list", "-q"]).ok().stdout.lines().collect::<Vec<_>>(), ids);
+    let json = rooted(&first, &["list", "--format", "json"]).ok().json();
+    let found: Vec<_> =
+        json.as_array().expect("array").iter().map(|c| (c["id"].as_str(), c["status"].as_str())).collect();
+    let expected = [(Some(first.id.as_str()), Some("running")), (Some(second.id.as_str()), Some("created"))];
+    assert_eq!(found, expected);
+    for field in ["ociVersion", "pid", "bundle", "rootfs", "created", "owner"] {
+        assert!(!json[0][field].is_null(), "{field}: {json}");
+    }
+}
+
+#[test]
+fn list_of_nothing() {
+    let c = Container::new();
+    assert_eq!(rooted(&c, &["list", "--format", "json"]).ok().stdout.trim(), "null");
+    assert_eq!(rooted(&c, &["list", "--quiet"]).ok().stdout, "");
+    assert_eq!(rooted(&c, &["list"]).ok().stdout.lines().count(), 1);
+    rooted(&c, &["list", "--format", "xml"]).fails(1, &["--format", "xml"]);
+}
+
+#[test]
+fn list_shows_stopped_ones() {
+    let c = Container::new().args(&["true"]).up();
+    c.wait_status("stopped");
+    let json = rooted(&c, &["list", "-f", "json"]).ok().json();
+    assert_eq!([&json[0]["status"], &json[0]["pid"]], [&Value::from("stopped"), &Value::from(0)]);
+}
+
+#[test]
+fn spec_writes_a_configuration_that_runs() {
+    let mut c = Container::new();
+    rooted(&c, &["spec"]).ok();
+    let path = c.dir.join("config.json");
+    let written: Value = serde_json::from_slice(&fs::read(&path).expect("config.json")).expect("JSON");
+    assert_eq!(written["process"]["args"], serde_json::json!(["sh"]));
+    assert_eq!(written["process"]["terminal"], true);
+    assert_eq!(written["root"], serde_json::json!({ "path": "rootfs", "readonly": true }));
+    assert_eq!(written["mounts"].as_array().map(Vec::len), Some(7));
+    rooted(&c, &["spec"]).fails(1, &["config.json", "exist"]);
+    c.config = written;
+    let c = c.args(&["echo", "as written"]).with("/process/terminal", false.into());
+    assert_eq!(c.run(&[]).ok().stdout, "as written\n");
+}
+
+#[test]
+fn spec_into_a_bundle() {
+    let c = Container::new();
+    let bundle = c.dir.join("other");
+    fs::create_dir(&bundle).expect("directory");
+    rooted(&c, &["spec", "--bundle", bundle.to_str().expect("UTF-8")]).ok();
+    assert!(bundle.join("config.json").is_file());
+    rooted(&c, &["spec", "--bundle", "/no/such/bundle"]).fails(1, &["/no/such/bundle"]);
+}
+
+#[test]
+fn spec_for_rootless() {
+    let c = Container::new();
+    rooted(&c, &["spec", "--rootless"]).ok();
+    let written: Value =
+        serde_json::from_slice(&fs::read(c.dir.join("config.json")).expect("config.json")).expect("JSON");
+    let namespaces = written["linux"]["namespaces"].as_array().expect("namespaces");
+    assert!(namespaces.iter().any(|n| n["type"] == "user"), "{namespaces:?}");
+    assert_eq!(written["linux"]["uidMappings"][0]["size"], 1);
+}
+
+#[test]
+fn features() {
+    let c = Container::new();
+    let out = call(&c, &["features"]).ok();
+    assert_eq!(out.stderr, "", "CRI-O reads both streams as one document");
+    let features = out.json();
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    assert_eq!(features["hooks"].as_array().map(Vec::len), Some(6));
+    let namespaces = features["linux"]["namespaces"].as_array().expect("namespaces");
+    for kind in ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"] {
+        assert!(namespaces.iter().any(|n| n == kind), "{kind}");
+    }
+    let options = features["mountOptions"].as_array().expect("mountOptions");
+    for option in ["ro", "rro", "rbind", "rshared", "nodev", "tmpcopyup"] {
+        assert!(options.iter().any(|o| o == option), "{option}: {options:?}");
+    }
+    assert_eq!(features["linux"]["cgroup"]["v1"], true);
+    assert_eq!(features["linux"]["cgroup"]["v2"], true);
+    assert!(features["linux"]["capabilities"].as_array().is_some_and(|c| c.iter().any(|c| c == "CAP_SYS_ADMIN")));
+}
+
+#[test]
+fn features_names_every_mount_option() {
+    let c = Container::new();
+    let features = call(&c, &["features"]).ok().json();
+    let options = features["mountOptions"].as_array().expect("mountOptions");
+    for option in [
+        "async",
+        "atime",
+        "bind",
+        "defaults",
+        "dev",
+        "diratime",
+        "dirsync",
+        "exec",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "private",
+        "ratime",
+        "rbind",
+        "rdev",
+        "rdiratime",
+        "relatime",
+        "remount",
+        "rexec",
+        "rnoatime",
+        "rnodev",
+        "rnodiratime",
+        "rnoexec",
+        "rnorelatime",
+        "rnostrictatime",
+        "rnosuid",
+        "rnosymfollow",
+        "ro",
+        "rprivate",
+        "rrelatime",
+        "rro",
+        "rrw",
+        "rshared",
+        "rslave",
+        "rstrictatime",
+        "rsuid",
+        "rsymfollow",
+        "runbindable",
+        "rw",
+        "shared",
+        "silent",
+        "slave",
+        "strictatime",
+        "suid",
+        "symfollow",
+        "sync",
+        "tmpcopyup",
+        "unbindable",
+    ] {
+        assert!(options.iter().any(|o| o == option), "{option}: {options:?}");
+    }
+}
+
+#[test]
+fn state_of_an_unknown_container() {
+    let c = Container::new();
+    for command in ["state", "start", "pause", "resume", "ps", "kill", "delete"] {
+        let out = c.call(command, &[], if command == "kill" { &["KILL"] } else { &[] });
+        assert_eq!(out.code, 1, "{command}: {out}");
+        assert!(out.stderr.contains("does not exist"), "containerd looks for this text: {command}: {out}");
+    }
+}
+
+#[test]
+fn the_default_state_directory() {
+    if runtime().is_ours() {
+        let mut c = Container::new().idle();
+        let root = std::mem::replace(&mut c.root, "/run/rrt".into());
+        c.write_config();
+        call(&c, &["create", &c.id]).ok();
+        assert!(fs::exists(format!("/run/rrt/{}", c.id)).is_ok_and(|yes| yes));
+        c.delete(&["--force"]).ok();
+        c.assert_gone();
+        c.root = root;
+    } else {
+        runtime_tests::skip!("each runtime has its own");
+    }
+}
+
+#[test]
+fn delete_by_regular_expression() {
+    known!("runc", "*", "delete --regex is crun's");
+    let one = Container::new().idle().up();
+    let two = Container::new().idle().beside(&one).up();
+    let other = Container::new().idle().beside(&one).up();
+    let (a, b) = (&one.id[one.id.len() - 4..], &two.id[two.id.len() - 4..]);
+    rooted(&one, &["delete", "--force", "--regex", &format!("^rt-.*-({a}|{b})$")]).ok();
+    one.assert_gone();
+    two.assert_gone();
+    assert_eq!(other.state()["status"], "running");
+}
+
+#[test]
+fn plan_prints_what_create_would_do() {
+    known!("runc", "*", "plan is rrt's");
+    let c = Container::new().with("/linux/resources/memory", serde_json::json!({ "limit": 67_108_864 }));
+    c.write_config();
+    let bundle = c.dir.to_str().expect("UTF-8");
+    let text = rooted(&c, &["plan", "--bundle", bundle]).ok().stdout;
+    for word in ["pid", "network", "/proc", "devpts", "67108864", "guest"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let json = rooted(&c, &["plan", "--bundle", bundle, "--json"]).ok().json();
+    assert!(json.is_object(), "{json}");
+    c.assert_gone();
+}

@@ -1,0 +1,198 @@
+//! The six hooks: when they run, where, and with what.
+
+use std::fs;
+
+use runtime_tests::{Container, known, until};
+use serde_json::{Value, json};
+
+const ALL: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// A hook that appends to the log in the root file system, where those inside and those outside find it, and ends with
+/// `code`.
+fn hook(c: &Container, name: &str, code: u8) -> Value {
+    let inside = name == "startContainer";
+    let (path, log) =
+        if inside { ("/bin/guest".into(), "/hooks".into()) } else { (c.path("bin/guest"), c.path("hooks")) };
+    json!({ "path": path, "args": ["guest", "hook", name, log, code.to_string()], "env": [format!("HOOK={name}")] })
+}
+
+fn with_hooks(names: &[&str]) -> Container {
+    let c = Container::new().idle().namespace("cgroup", "");
+    names.iter().fold(c, |c, name| {
+        let hook = hook(&c, name, 0);
+        c.with(&format!("/hooks/{name}"), json!([hook]))
+    })
+}
+
+/// The lines of the log.
+fn log(c: &Container) -> Vec<Value> {
+    let text = fs::read_to_string(c.path("hooks")).unwrap_or_default();
+    text.lines().map(|l| serde_json::from_str(l).expect("a line of JSON")).collect()
+}
+
+fn names(c: &Container) -> Vec<String> {
+    log(c).iter().map(|l| l["name"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn each_runs_at_its_moment() {
+    known!("runc", "1.6", "poststart runs in create");
+    let c = with_hooks(&ALL);
+    c.create(&[]).ok();
+    assert_eq!(names(&c), ALL[..3]);
+    c.start().ok();
+    until("poststart", || names(&c).len() == 5);
+    assert_eq!(names(&c), ALL[..5]);
+    c.delete(&["--force"]).ok();
+    assert_eq!(names(&c), ALL);
+}
+
+#[test]
+fn all_run_in_order_over_a_life() {
+    let but_poststart = ["prestart", "createRuntime", "createContainer", "startContainer", "poststop"];
+    let c = with_hooks(&but_poststart).args(&["true"]);
+    c.run(&[]).ok();
+    assert_eq!(names(&c), but_poststart);
+}
+
+#[test]
+fn several_of_a_kind_run_in_their_order() {
+    let c = Container::new().args(&["true"]);
+    let hooks: Vec<_> = ["a", "b", "c"].iter().map(|name| hook(&c, name, 0)).collect();
+    let c = c.with("/hooks/createRuntime", json!(hooks));
+    c.run(&[]).ok();
+    assert_eq!(names(&c), ["a", "b", "c"]);
+}
+
+#[test]
+fn the_namespaces_they_run_in() {
+    let c = with_hooks(&ALL).up();
+    let inside = c.exec_report(&[])["namespaces"].clone();
+    c.delete(&["--force"]).ok();
+    let outside = fs::read_link("/proc/self/ns/mnt").expect("own mount namespace");
+    let lines = log(&c);
+    assert_eq!(lines.len(), 6);
+    for line in &lines {
+        let name = line["name"].as_str().expect("name");
+        let theirs = &line["report"]["namespaces"];
+        if ["createContainer", "startContainer"].contains(&name) {
+            for kind in ["mnt", "net", "ipc", "uts", "pid"] {
+                assert_eq!(theirs[kind], inside[kind], "{name} {kind}");
+            }
+        } else {
+            assert_eq!(theirs["mnt"], json!(outside), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_state_they_get() {
+    let c = with_hooks(&ALL).with("/annotations", json!({ "key": "value" })).up();
+    let pid = c.pid();
+    c.delete(&["--force"]).ok();
+    for line in log(&c) {
+        let (name, state) = (line["name"].as_str().expect("name"), &line["state"]);
+        assert_eq!(state["id"], c.id.as_str(), "{name}");
+        assert_eq!(state["bundle"], c.dir.to_str().expect("UTF-8"), "{name}");
+        assert_eq!(state["annotations"]["key"], "value", "{name}");
+        assert!(state["ociVersion"].is_string(), "{name}: {state}");
+        let status = match name {
+            "prestart" | "createRuntime" | "createContainer" => "creating",
+            "startContainer" => "created",
+            "poststart" => "running",
+            _ => "stopped",
+        };
+        if !(name == "poststart" && runtime_tests::runtime().name == "runc") {
+            assert_eq!(state["status"], status, "{name}");
+        }
+        if ["prestart", "createRuntime", "poststart"].contains(&name) {
+            assert_eq!(state["pid"], pid, "{name}");
+        }
+    }
+}
+
+#[test]
+fn their_environment_is_their_own() {
+    let c = with_hooks(&["createRuntime"]).args(&["true"]);
+    c.write_config();
+    let mut call = c.command("run", &[], &[]);
+    call.env("SECRET_OF_THE_HOST", "1");
+    runtime_tests::run(&mut call, &c.dir).ok();
+    assert_eq!(log(&c)[0]["report"]["env"], json!(["HOOK=createRuntime"]));
+    assert_eq!(log(&c)[0]["report"]["argv"][0], "guest");
+}
+
+#[test]
+fn without_env_there_is_none() {
+    known!("runc", "1.2", "a hook without env gets the caller's");
+    let mut c = with_hooks(&["createRuntime"]).args(&["true"]);
+    c.config["hooks"]["createRuntime"][0].as_object_mut().expect("hook").remove("env");
+    c.run(&[]).ok();
+    assert_eq!(log(&c)[0]["report"]["env"], json!([]));
+}
+
+#[test]
+fn a_failing_one_ends_the_creation() {
+    for name in ["prestart", "createRuntime", "createContainer"] {
+        let c = Container::new().idle();
+        let hook = hook(&c, name, 9);
+        let c = c.with(&format!("/hooks/{name}"), json!([hook]));
+        c.create(&[]).fails(1, &[name, "9"]);
+        c.assert_gone();
+    }
+}
+
+#[test]
+fn a_failing_start_container_keeps_the_program_from_running() {
+    let c = Container::new().sh("touch /ran; sleep 3600");
+    let hook = hook(&c, "startContainer", 9);
+    let c = c.with("/hooks/startContainer", json!([hook]));
+    let out = c.run(&[]);
+    assert_ne!(out.code, 0, "{out}");
+    assert!(!c.path("/ran").exists());
+    assert_eq!(names(&c), ["startContainer"]);
+}
+
+#[test]
+fn a_missing_one_is_named() {
+    let c = Container::new().idle().with("/hooks/createRuntime", json!([{ "path": "/no/such/hook" }]));
+    c.create(&[]).fails(1, &["createRuntime", "/no/such/hook"]);
+    c.assert_gone();
+}
+
+#[test]
+fn a_relative_path_is_refused() {
+    let c = Container::new().idle().with("/hooks/createRuntime", json!([{ "path": "hook" }]));
+    c.create(&[]).fails(1, &["createRuntime", "path", "absolute"]);
+    c.assert_gone();
+}
+
+#[test]
+fn one_that_hangs_is_ended_by_its_timeout() {
+    let c = Container::new().idle();
+    let hook =
+        json!({ "path": "/bin/sleep", "args": ["sleep", "3600"], "env": [format!("RT_ID={}", c.id)], "timeout": 1 });
+    let c = c.with("/hooks/createRuntime", json!([hook]));
+    c.create(&[]).fails(1, &["createRuntime", "timeout"]);
+    c.assert_gone();
+}
+
+#[test]
+fn a_failing_poststop_is_only_a_warning() {
+    let c = Container::new().idle();
+    let hook = hook(&c, "poststop", 9);
+    let c = c.with("/hooks/poststop", json!([hook])).up();
+    c.delete(&["--force"]).ok();
+    c.assert_gone();
+    assert_eq!(names(&c), ["poststop"]);
+}
+
+#[test]
+fn a_failing_poststop_does_not_stop_the_next() {
+    known!("runc", "1.2", "the hooks after a failed one are left out");
+    let c = Container::new().idle();
+    let (first, second) = (hook(&c, "first", 9), hook(&c, "second", 0));
+    let c = c.with("/hooks/poststop", json!([first, second])).up();
+    c.delete(&["--force"]).ok();
+    assert_eq!(names(&c), ["first", "second"]);
+}

@@ -1,0 +1,123 @@
+//! The runtime dies at any moment, and `delete --force` removes everything that it leaves.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use runtime_tests::{Background, Container, known, run, skip};
+
+/// One operation that is killed, on a container made by `before`.
+struct Operation {
+    command: &'static str,
+    flags: &'static [&'static str],
+    rest: &'static [&'static str],
+    before: fn() -> Container,
+}
+
+const OPERATIONS: [Operation; 5] = [
+    Operation { command: "create", flags: &[], rest: &[], before: written },
+    Operation { command: "run", flags: &["--detach"], rest: &[], before: written },
+    Operation { command: "start", flags: &[], rest: &[], before: created },
+    Operation { command: "exec", flags: &[], rest: &["sleep", "0.01"], before: running },
+    Operation { command: "delete", flags: &["--force"], rest: &[], before: running },
+];
+
+fn written() -> Container {
+    let c = Container::new().idle();
+    c.write_config();
+    c
+}
+
+fn created() -> Container {
+    let c = Container::new().idle();
+    c.create(&[]).ok();
+    c
+}
+
+fn running() -> Container {
+    Container::new().idle().up()
+}
+
+/// What must be true after the death: `state` and `list` still answer, `delete --force` succeeds, and nothing is left.
+#[track_caller]
+fn assert_cleaned(c: &Container, moment: &str) {
+    let state = c.call("state", &[], &[]);
+    assert!(state.code == 0 || !state.stderr.is_empty(), "{moment}: {state}");
+    let out = c.delete(&["--force"]);
+    assert_eq!(out.code, 0, "{moment}: {out}");
+    c.assert_gone();
+    // And the name is free again.
+    if moment.ends_with('0') {
+        c.create(&[]).ok();
+    }
+}
+
+/// Kills the operation after each of 25 delays that are spread over the time it takes.
+fn killed_after_delays(operation: &Operation) {
+    let c = (operation.before)();
+    let begin = Instant::now();
+    c.call(operation.command, operation.flags, operation.rest);
+    let whole = begin.elapsed();
+    drop(c);
+    for step in 0..25u32 {
+        let c = (operation.before)();
+        let mut call = c.command(operation.command, operation.flags, operation.rest);
+        let running = Background::start(&mut call, &c.dir);
+        let end = Instant::now() + whole * step / 25;
+        while Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        // Dropped, it is killed.
+        drop(running);
+        assert_cleaned(&c, &format!("{} killed after {:?}, step {step}", operation.command, whole * step / 25));
+    }
+}
+
+/// Kills the operation at its first, second, third … system call.
+fn killed_at_each_call(operation: &Operation) {
+    let c = (operation.before)();
+    let Ok(total) = strace(&c, operation, &["-e", "trace=all"]) else { skip!("strace is not installed") };
+    drop(c);
+    // All of them in a nightly run; here enough to meet each phase.
+    let stride = if std::env::var_os("RT_EVERY_CALL").is_some() { 1 } else { total / 60 + 1 };
+    for n in (1..=total).step_by(stride) {
+        let c = (operation.before)();
+        let inject = format!("inject=all:signal=SIGKILL:when={n}");
+        strace(&c, operation, &["-e", &inject]).expect("strace");
+        assert_cleaned(&c, &format!("{} killed at system call {n}", operation.command));
+    }
+}
+
+/// Runs the operation under strace and returns how many system calls it made.
+fn strace(c: &Container, operation: &Operation, options: &[&str]) -> std::io::Result<usize> {
+    Command::new("strace").arg("-V").output()?;
+    let inner = c.command(operation.command, operation.flags, operation.rest);
+    let mut outer = Command::new("strace");
+    outer.current_dir(&c.dir).stdin(std::process::Stdio::null()).args(["-qq", "-o", "calls"]).args(options);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    run(&mut outer, &c.dir);
+    Ok(std::fs::read_to_string(c.dir.join("calls"))?.lines().count())
+}
+
+macro_rules! kill_points {
+    ($($name:ident $calls:ident $index:literal)*) => {$(
+        #[test]
+        fn $name() {
+            known!("runc", "*", "a killed create leaves its init or its cgroups behind");
+            killed_after_delays(&OPERATIONS[$index]);
+        }
+
+        #[test]
+        fn $calls() {
+            known!("runc", "*", "a killed create leaves its init or its cgroups behind");
+            killed_at_each_call(&OPERATIONS[$index]);
+        }
+    )*};
+}
+
+kill_points! {
+    create_after_delays create_at_system_calls 0
+    run_after_delays run_at_system_calls 1
+    start_after_delays start_at_system_calls 2
+    exec_after_delays exec_at_system_calls 3
+    delete_after_delays delete_at_system_calls 4
+}
