@@ -7,7 +7,9 @@ use crate::{Error, Version};
 use rrt_sys::OFlags;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What has to be kept to find the cgroup again: a small part of the container's state file.
@@ -143,6 +145,24 @@ impl Cgroup {
         self.unified().map(open).transpose().doing("open the container's cgroup")
     }
 
+    /// The directory of the unified hierarchy that a process of the container is in, when it has moved into one below
+    /// the container's. A container that runs an init system does that, and then `clone3` into its own cgroup fails with
+    /// EBUSY: a cgroup that hands controllers down takes no process. runc then joins where the container's init is.
+    ///
+    /// `None` when the process is not below the container's cgroup.
+    ///
+    /// # Errors
+    /// [`Error::Call`]; ENOENT when there is no such process.
+    pub fn unified_dir_of(&self, pid: i32) -> Result<Option<OwnedFd>, Error> {
+        let doing = "find the cgroup of the container's init";
+        let Some(group) = self.unified() else { return Ok(None) };
+        let file = rrt_sys::path::open(Path::new(&format!("/proc/{pid}/cgroup")), OFlags::RDONLY).doing(doing)?;
+        let text = rrt_sys::path::read_limited(file, PROC_LIMIT).doing(doing)?;
+        let line = text.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"0::"));
+        let sub = line.and_then(|path| below(&group.dir, Path::new(OsStr::from_bytes(path))));
+        sub.map(|sub| Dir::open(&group.dir.join(sub)).map(Dir::into_fd)).transpose().doing(doing)
+    }
+
     /// The `tasks` file of each v1 hierarchy, open for writing: the child, while it has one thread, writes `0` into
     /// each and so moves itself.
     ///
@@ -225,6 +245,17 @@ impl Cgroup {
     }
 }
 
+/// /proc/PID/cgroup is a line a hierarchy.
+const PROC_LIMIT: usize = 1 << 20;
+
+/// What `path`, as the kernel gives it (from the hierarchy's root), is below `dir`, as it is mounted. Where the mount
+/// ends and the path in the hierarchy begins is not known here, so the longest tail of `dir` that fits is taken.
+fn below<'a>(dir: &Path, path: &'a Path) -> Option<&'a Path> {
+    let names: Vec<&OsStr> = dir.iter().skip(1).collect();
+    let path = path.strip_prefix("/").ok()?;
+    (0..names.len()).find_map(|start| path.strip_prefix(names[start..].iter().collect::<PathBuf>()).ok())
+}
+
 /// Why an operation on cgroups is not to be had.
 pub(crate) const NO_CGROUP: &str = "the container has no cgroup (--cgroup-manager=disabled)";
 
@@ -276,6 +307,15 @@ mod tests {
     fn group(controllers: &[&str]) -> Group {
         let controllers = controllers.iter().map(|c| (*c).to_owned()).collect();
         Group { version: Version::V1, controllers, dir: "/cg/box".into() }
+    }
+
+    #[test]
+    fn a_process_is_found_below_its_container() {
+        let find = |path: &str| below(Path::new("/sys/fs/cgroup/unified/a/box"), Path::new(path)).map(Path::to_owned);
+        assert_eq!(find("/a/box/init.scope"), Some("init.scope".into()));
+        assert_eq!(find("/a/box"), Some("".into()));
+        assert_eq!(find("/a/boxes"), None);
+        assert_eq!(find("/other/a/box/x"), None);
     }
 
     #[test]

@@ -169,11 +169,11 @@ pub(crate) fn relevant(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
 
 /// A rule list in the form of the v1 devices controller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DevicesV1 {
+pub(crate) struct DevicesV1 {
     /// What happens to a device without exception.
-    pub allow_by_default: bool,
+    pub(crate) allow_by_default: bool,
     /// Exceptions from the default: lines for `devices.allow` (or `devices.deny` when all is allowed by default).
-    pub exceptions: Vec<String>,
+    pub(crate) exceptions: Vec<String>,
 }
 
 /// Folds a rule list into a default and exceptions from it.

@@ -32,12 +32,11 @@ mod update;
 mod testing;
 
 pub use cgroup::{Cgroup, FreezerState, SavedCgroup, SubCgroups};
-pub use device::{Access, DeviceKind, DeviceRule, DevicesV1};
+pub use device::{Access, DeviceKind, DeviceRule};
 pub use error::Error;
 pub use host::{Hierarchy, HostCgroups, Mode, Version};
 pub use oom::{OomNews, OomWatch};
 pub use plan::{CgroupPlan, Manager, PlannedWrite, plan};
-pub use setting::Write;
 pub use stats::{
     BlkIo, BlkIoEntry, Cpu, CpuSet, CpuUsage, HugeTlb, IntelRdt, Memory, MemoryEntry, Pids, Pressure, PressureData,
     Stats, Throttling,

@@ -7,20 +7,20 @@ use std::borrow::Cow;
 
 /// A value for a file of the container's cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Write {
+pub(crate) struct Write {
     /// The file's name.
-    pub file: Cow<'static, str>,
+    pub(crate) file: Cow<'static, str>,
     /// What is written, in one write(2).
-    pub value: String,
+    pub(crate) value: String,
     /// The property of config.json it comes from.
-    pub property: Cow<'static, str>,
+    pub(crate) property: Cow<'static, str>,
     /// What is tried when the file does not exist: another file, and its value.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub otherwise: Option<(&'static str, String)>,
+    pub(crate) otherwise: Option<(&'static str, String)>,
     /// A kernel without the file already does what is asked.
-    pub optional: bool,
+    pub(crate) optional: bool,
     /// A new cgroup has this value anyway, so it is written only into one that was there before.
-    pub default: bool,
+    pub(crate) default: bool,
     /// How the file is put back when a later write fails.
     #[serde(skip)]
     pub(crate) undo: Undo,

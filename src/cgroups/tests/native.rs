@@ -9,7 +9,7 @@ use rrt_cgroups::{
     SubCgroups, Version, plan,
 };
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -174,7 +174,8 @@ fn killing_a_frozen_container_of_a_hybrid_machine() {
 fn other_signals_reach_everybody_and_leave_a_pause() {
     let Some(place) = Place::v1("signal") else { return };
     let cgroup = place.create("{}");
-    let shell = Shell::run(&cgroup, "trap 'exit 3' TERM; while :; do :; done");
+    let mut shell = Shell::run(&cgroup, "trap 'exit 3' TERM; echo; while :; do :; done");
+    shell.next_line();
     cgroup.freeze(LONG).unwrap();
     cgroup.kill(libc::SIGTERM).unwrap();
     assert_eq!(cgroup.freezer_state().unwrap(), FreezerState::Frozen);
@@ -213,6 +214,18 @@ fn memory_limits_move_both_ways() {
 }
 
 #[test]
+fn a_limit_below_the_use_says_how_much_is_used() {
+    let Some(place) = Place::v1("inuse") else { return };
+    let cgroup = place.create(r#"{"memory":{"limit":134217728,"swap":134217728}}"#);
+    let mut shell = Shell::run(&cgroup, "x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo; read y");
+    shell.next_line();
+    let text =
+        cgroup.update(&serde_json::from_str(r#"{"memory":{"limit":4194304}}"#).unwrap()).unwrap_err().to_string();
+    assert!(text.starts_with("linux.resources.memory.limit: write \"4194304\" to "), "{text}");
+    assert!(text.contains("(EBUSY)") && text.contains("current usage: "), "{text}");
+}
+
+#[test]
 fn a_failed_update_changes_nothing() {
     let Some(place) = Place::v1("undo") else { return };
     let cgroup = place.create(r#"{"memory":{"limit":67108864},"pids":{"limit":9},"cpu":{"shares":300}}"#);
@@ -229,7 +242,7 @@ fn statistics_of_something_that_runs() {
     let Some(place) = Place::v1("stats") else { return };
     let cgroup = place.create(r#"{"memory":{"limit":67108864},"pids":{"limit":50}}"#);
     let mut shell = Shell::run(&cgroup, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo; read x");
-    shell.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    shell.next_line();
     let stats = cgroup.stats().unwrap();
     assert!(stats.cpu.usage.total > 0);
     assert_eq!(stats.cpu.usage.percpu.len(), stats.cpu.usage.percpu_user.len());

@@ -6,7 +6,8 @@ mod common;
 use common::*;
 use rrt_cgroups::{Access, Cgroup, DeviceKind, DeviceRule, Error, Manager, OomNews, SubCgroups, plan};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -119,6 +120,23 @@ fn a_process_is_in_and_counted() {
 }
 
 #[test]
+fn a_container_that_hands_controllers_down_is_joined_where_its_init_is() {
+    let Some(place) = Place::v2("v2-below") else { return };
+    let cgroup = place.create("{}");
+    let shell = Shell::run(&cgroup, "read x");
+    let fd_path = |fd: std::os::fd::OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+    let own = cgroup.paths()[""].clone();
+    assert_eq!(fd_path(cgroup.unified_dir_of(shell.pid()).unwrap().unwrap()), own);
+    fs::create_dir(own.join("init.scope")).unwrap();
+    fs::write(own.join("init.scope/cgroup.procs"), shell.pid().to_string()).unwrap();
+    fs::write(own.join("cgroup.subtree_control"), "+memory").unwrap();
+    assert_eq!(fd_path(cgroup.unified_dir_of(shell.pid()).unwrap().unwrap()), own.join("init.scope"));
+    let error = cgroup.join_by_pid(std::process::id() as i32, &SubCgroups::default()).unwrap_err();
+    assert_eq!(error.errno(), Some(libc::EBUSY));
+    assert!(cgroup.unified_dir_of(std::process::id() as i32).unwrap().is_none());
+}
+
+#[test]
 fn freezing() {
     let Some(place) = Place::v2("v2-freeze") else { return };
     freeze_and_thaw(&place.create("{}"));
@@ -135,7 +153,8 @@ fn killing() {
 fn other_signals_reach_everybody() {
     let Some(place) = Place::v2("v2-signal") else { return };
     let cgroup = place.create("{}");
-    let shell = Shell::run(&cgroup, "trap 'exit 3' TERM; while :; do :; done");
+    let mut shell = Shell::run(&cgroup, "trap 'exit 3' TERM; echo; while :; do :; done");
+    shell.next_line();
     cgroup.kill(libc::SIGTERM).unwrap();
     assert_eq!(shell.wait().code(), Some(3));
 }
@@ -170,7 +189,7 @@ fn statistics_of_something_that_runs() {
     let Some(place) = Place::v2("v2-stats") else { return };
     let cgroup = place.create(r#"{"memory":{"limit":67108864},"pids":{"limit":50}}"#);
     let mut shell = Shell::run(&cgroup, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo; read x");
-    shell.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    shell.next_line();
     let stats = cgroup.stats().unwrap();
     assert!(stats.cpu.usage.total > 0 && stats.cpu.usage.user > 0);
     assert_eq!((stats.pids.current, stats.pids.limit), (1, 50));
