@@ -4,6 +4,7 @@ use crate::dir::Dir;
 use crate::{Access, DeviceKind, DeviceRule};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A small deterministic generator (xorshift64*), so that a failing case is the same on every machine.
 pub(crate) struct Random(u64);
@@ -54,7 +55,10 @@ pub(crate) struct FakeDir(PathBuf);
 
 impl FakeDir {
     pub(crate) fn new(name: &str, files: &[(&str, &str)]) -> FakeDir {
-        let path = std::env::temp_dir().join(format!("rrt-cgroups-{name}-{}", std::process::id()));
+        // Tests run side by side, some with the same name.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("rrt-cgroups-{name}-{}-{count}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         for (file, text) in files {
