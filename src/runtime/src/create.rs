@@ -225,10 +225,6 @@ impl Made {
 
 /// Reads config.json: whole, and `process` as text beside it, for the state.
 fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, PathBuf)> {
-    #[derive(serde::Deserialize)]
-    struct OnlyProcess {
-        process: Option<Box<RawValue>>,
-    }
     let bundle = std::path::absolute(&options.bundle).doing(|| format!("--bundle {:?}", options.bundle))?;
     let file = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let bytes = std::fs::read(&file).map_err(|source| match source.kind() {
@@ -238,10 +234,43 @@ fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, PathBuf)
         )),
         _ => Error::Io { doing: format!("read {file:?}"), source },
     })?;
-    let spec = serde_json::from_slice(&bytes).map_err(|source| Error::Json { file: file.clone(), source })?;
-    let only: OnlyProcess = serde_json::from_slice(&bytes).map_err(|source| Error::Json { file, source })?;
-    let process = only.process.ok_or_else(|| config("process", "missing; it names the program to run"))?;
+    let json = |source| Error::Json { file: file.clone(), source };
+    let mut spec = rrt_oci::spec_from_slice(&bytes).map_err(json)?;
+    let raw: Raw = serde_json::from_slice(&bytes).map_err(json)?;
+    if raw.linux.resources.pids.limit.is_none()
+        && let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut())
+    {
+        resources.set_pids(None);
+    }
+    let process = raw.process.ok_or_else(|| config("process", "missing; it names the program to run"))?;
     Ok((spec, process, bundle))
+}
+
+/// What oci-spec's types do not keep of config.json.
+#[derive(serde::Deserialize)]
+struct Raw {
+    /// As text: `exec` reads it again from the state.
+    process: Option<Box<RawValue>>,
+    #[serde(default)]
+    linux: RawLinux,
+}
+
+/// Down to `pids.limit`, where oci-spec reads a missing value as 0, which means a limit (contract C.2).
+#[derive(Default, serde::Deserialize)]
+struct RawLinux {
+    #[serde(default)]
+    resources: RawResources,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct RawResources {
+    #[serde(default)]
+    pids: RawPids,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct RawPids {
+    limit: Option<i64>,
 }
 
 fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {

@@ -48,10 +48,25 @@ impl Runtime {
             options.pidfd_socket.as_deref(),
             options.pid_file.as_deref(),
         )?;
-        let (child, terminal) = launch(&state, &plan, options, &endpoints)?;
-        let Some(signals) = signals else { return Ok(0) };
-        let terminal = terminal.as_ref().map(|master| Terminal::take_over(master.as_fd())).transpose()?;
-        Ok(foreground::stand_in(&child, &signals, terminal.as_ref(), None)?.code())
+        let mut made = None;
+        let done = launch(&state, &plan, options, &endpoints, &mut made).and_then(|(channel, master)| {
+            // Before the program runs: the first thing it asks may be the terminal's size.
+            let terminal = master.as_ref().map(|m| Terminal::take_over(m.as_fd())).transpose()?;
+            channel.send(&Frame::Start(String::new()), None)?;
+            channel.await_exec()?;
+            match (&signals, &made) {
+                (Some(signals), Some(child)) => Ok(foreground::stand_in(child, signals, terminal.as_ref(), None)?.code()),
+                _ => Ok(0),
+            }
+        });
+        if let (Err(_), Some(child)) = (&done, &made) {
+            child.kill_and_reap();
+            // An exec that failed has no pid: conmon takes the file's existence for success.
+            if let Some(file) = &options.pid_file {
+                let _ = std::fs::remove_file(file);
+            }
+        }
+        done
     }
 }
 
@@ -66,13 +81,14 @@ fn check_status(state: &State, dir: &StateDir, ignore_paused: bool) -> Result<()
     }
 }
 
-/// The parent's sequence.
+/// The parent's sequence, up to the point where only the word to start is missing; the child is left in `made`.
 fn launch(
     state: &State,
     plan: &ProcessPlan,
     options: &ExecOptions,
     endpoints: &Endpoints,
-) -> Result<(Child, Option<OwnedFd>)> {
+    made: &mut Option<Child>,
+) -> Result<(Channel, Option<OwnedFd>)> {
     let Some(init) = state.init else { return Err(Error::Status("container not running".into())) };
     let container = init.pidfd()?;
     let cgroup = state.cgroup();
@@ -101,24 +117,10 @@ fn launch(
     };
     let child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), move || joiner.run())
         .doing(|| "make a process in the container".into())?;
-    let attended = oom_score(&child, plan)
-        .and_then(|()| launch::attend(&turns, &child, &channel, plan, endpoints, &mut Announce(endpoints)))
-        .and_then(|terminal| {
-            channel.send(&Frame::Start(String::new()), None)?;
-            channel.await_exec()?;
-            Ok(terminal)
-        });
-    match attended {
-        Ok(terminal) => Ok((child, terminal)),
-        Err(e) => {
-            child.kill_and_reap();
-            // An exec that failed has no pid: conmon takes the file's existence for success.
-            if let Some(file) = &options.pid_file {
-                let _ = std::fs::remove_file(file);
-            }
-            Err(e)
-        }
-    }
+    let child = made.insert(child);
+    oom_score(child, plan)?;
+    let master = launch::attend(&turns, child, &channel, plan, endpoints, &mut Announce(endpoints))?;
+    Ok((channel, master))
 }
 
 fn oom_score(child: &Child, plan: &ProcessPlan) -> Result<()> {
@@ -156,7 +158,7 @@ impl Joiner<'_> {
     fn run(self) -> Infallible {
         let Err(error) = self.sequence();
         // The parent may be gone; then nobody is left to be told.
-        let _ = self.channel.send(&Frame::Failed(error.to_string()), None);
+        let _ = self.channel.send(&Frame::failed(error), None);
         process::exit_now(1)
     }
 
@@ -187,8 +189,8 @@ impl Joiner<'_> {
         }
         let program = Program::prepare(plan, &self.channel, self.namespaces & kind::USER != 0)?;
         process::set_dumpable(false).doing(|| "close our /proc files".into())?;
-        self.channel.ask(Turn::Ready, None)?;
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
+        self.channel.ask(Turn::Ready, None)?;
         match self.channel.receive()? {
             Some((Frame::Start(_), _)) => {}
             other => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),
@@ -203,7 +205,7 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
     let process = match &options.process {
         Some(file) => {
             let bytes = std::fs::read(file).doing(|| format!("--process: read {file:?}"))?;
-            serde_json::from_slice(&bytes).map_err(|source| Error::Json { file: file.clone(), source })?
+            rrt_oci::process_from_slice(&bytes).map_err(|source| Error::Json { file: file.clone(), source })?
         }
         None => with_flags(state, options)?,
     };
@@ -216,7 +218,7 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
 
 fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {
     let stored = |source| Error::Json { file: "state.json".into(), source };
-    let mut process: Process = serde_json::from_str(state.process.get()).map_err(stored)?;
+    let mut process = rrt_oci::process_from_slice(state.process.get().as_bytes()).map_err(stored)?;
     process.set_args(Some(options.args.clone()));
     process.set_terminal(Some(options.tty.unwrap_or(false)));
     // The size was for the container's own terminal.

@@ -70,6 +70,14 @@ pub enum Frame {
 pub const FRAME_MAX: usize = 64 * 1024;
 
 impl Frame {
+    /// The report of a failure; the parent says again what it was about to do.
+    pub fn failed(error: Error) -> Frame {
+        Frame::Failed(match error {
+            Error::Init(text) => text,
+            other => other.to_string(),
+        })
+    }
+
     /// The packet's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, body): (u8, &[u8]) = match self {

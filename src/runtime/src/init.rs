@@ -52,7 +52,7 @@ impl Init<'_> {
     pub fn run(mut self) -> Infallible {
         let Err(error) = self.sequence();
         // The parent or `start` may be gone; then nobody is left to be told.
-        let _ = self.channel.send(&Frame::Failed(error.to_string()), None);
+        let _ = self.channel.send(&Frame::failed(error), None);
         process::exit_now(1)
     }
 
@@ -157,9 +157,10 @@ impl Init<'_> {
 
         // Setting ids has made us dumpable-by-policy; what is ours stays closed to others until execve.
         process::set_dumpable(false).doing(|| "close our /proc files".into())?;
-        self.channel.ask(Turn::Ready, None)?;
-        // The state is written: from here on we are the container's, not the parent's.
+        // From the answer on we are the container's, not the parent's, which ends right after it. Until then its end is told by
+        // the socket's end of file.
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
+        self.channel.ask(Turn::Ready, None)?;
 
         let state = self.wait_for_start()?;
         hooks::run(token, &plan.hooks.start_container, &state, None)?;

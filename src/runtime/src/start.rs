@@ -67,6 +67,8 @@ impl Runtime {
 
     fn run_created(&self, created: &Created, signals: Option<&Signals>) -> Result<i32> {
         let proxy = Proxy::open(&created.dir)?;
+        // Before the program runs: the first thing it asks may be the terminal's size.
+        let terminal = created.terminal.as_ref().map(|master| Terminal::take_over(master.as_fd())).transpose()?;
         created.start()?;
         run_poststart(&created.state)?;
         let Some(signals) = signals else {
@@ -77,7 +79,6 @@ impl Runtime {
         };
         // Other commands may act on the container while it runs.
         created.dir.unlock()?;
-        let terminal = created.terminal.as_ref().map(|master| Terminal::take_over(master.as_fd())).transpose()?;
         let exit = foreground::stand_in(&created.init, signals, terminal.as_ref(), proxy)?;
         Ok(exit.code())
     }
