@@ -144,10 +144,12 @@ impl Runtime {
             null,
             state: state.for_hooks(Status::Creating),
         };
-        let child = clone3(&token, plan.namespaces.cloned, unified.as_ref().map(AsFd::as_fd), move || init.run());
-        let child = made.init.insert(child.doing(|| {
-            format!("make init in new namespaces ({})", crate::namespaces::describe(plan.namespaces.cloned))
-        })?);
+        // Namespaces that have to belong to a joined user namespace are made by the child, once it is in there.
+        let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
+        let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
+        let child = made
+            .init
+            .insert(child.doing(|| format!("make init in new namespaces ({})", crate::namespaces::describe(new)))?);
         if let Some(own) = own_pid_namespace {
             namespace::join(&token, own.as_fd(), kind::PID).doing(|| "return to the own pid namespace".into())?;
         }
@@ -190,6 +192,9 @@ impl Attend for Answers<'_> {
             Turn::Hooks => {
                 self.hooks_ran = true;
                 self.state.init = Some(InitProcess::of(child.pid)?);
+                // A hook may take its time, and start processes in the container's cgroup: from here on a `delete --force` has to
+                // know whom to kill.
+                self.dir.write(self.state)?;
                 let state = self.state.for_hooks(Status::Creating);
                 let stop = Some(self.channel.as_fd());
                 hooks::run(self.token, &self.plan.hooks.prestart, &state, stop)?;
@@ -197,10 +202,11 @@ impl Attend for Answers<'_> {
             }
             Turn::Ready => {
                 self.state.init = Some(InitProcess::of(child.pid)?);
+                self.state.ready = true;
                 self.dir.write(self.state)?;
                 self.endpoints.announce(child, "standard")
             }
-            Turn::Console | Turn::Limits => Ok(()),
+            Turn::Born | Turn::Console | Turn::Limits => Ok(()),
         }
     }
 }
@@ -284,6 +290,7 @@ fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
         owner: facts.euid,
         annotations: plan.annotations.clone(),
         init: None,
+        ready: false,
         namespaces: kinds,
         own_pid_namespace: ns.is_new(kind::PID),
         cgroup: plan.cgroup.saved(),

@@ -8,6 +8,7 @@ use rrt_cgroups::Cgroup;
 use rrt_sys::process::{self, SingleThreaded};
 use rrt_sys::socket;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a killed process may take to be gone: only one that hangs in the kernel takes longer than a moment.
@@ -19,6 +20,9 @@ impl Runtime {
     /// # Errors
     /// [`Error::Status`] when it runs and `force` is not given.
     pub fn delete(&self, id: &str, force: bool) -> Result<()> {
+        if force {
+            interrupt_create(&self.root, id);
+        }
         let dir = match StateDir::open(&self.root, id) {
             Err(Error::NotFound(_)) if force => return Ok(()),
             dir => dir?,
@@ -38,6 +42,17 @@ impl Runtime {
     }
 }
 
+/// Kills the init of a `create` that is still at work, perhaps waiting for a hook without a timeout: it holds the lock, and lets go
+/// when its init is gone. Whatever cannot be read here the lock's next holder will see.
+fn interrupt_create(root: &Path, id: &str) {
+    let state = StateDir::open_unlocked(root, id).and_then(|dir| dir.read());
+    if let Ok(Some(State { ready: false, init: Some(init), .. })) = state
+        && let Ok(pidfd) = init.pidfd()
+    {
+        let _ = process::send_signal(pidfd.as_fd(), 9);
+    }
+}
+
 /// Ends what is left of the container, then removes its cgroups, runs its poststop hooks, and last removes its record.
 pub fn delete(dir: StateDir, state: &State) -> Result<()> {
     let cgroup = state.cgroup();
@@ -54,9 +69,13 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
             ));
         }
     }
-    // In a pid namespace of its own all others have died with init; otherwise, or when `create` was killed before it wrote
-    // init down, they are found by their cgroup.
-    remove_cgroup(&cgroup)?;
+    match state.init {
+        // In a pid namespace of its own all others have died with init; otherwise they are found by their cgroup.
+        Some(_) => remove_cgroup(&cgroup)?,
+        // `create` was killed, and its init ends with it. Nobody is killed here: if it was killed before it made the cgroup,
+        // what is in there is another's.
+        None => cgroup.delete(KILL_TIMEOUT)?,
+    }
     run_poststop(&dir, &state.hooks.poststop);
     dir.remove()
 }

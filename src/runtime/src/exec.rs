@@ -19,7 +19,7 @@ use rrt_cgroups::SubCgroups;
 use rrt_oci::{Capabilities, Capability, LinuxCapabilities, Process};
 use rrt_sys::path::{self, Root};
 use rrt_sys::process::{self, Child, SingleThreaded, clone3};
-use rrt_sys::{creds, namespace, signal};
+use rrt_sys::{creds, errno, namespace, signal};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -55,7 +55,9 @@ impl Runtime {
             channel.send(&Frame::Start(String::new()), None)?;
             channel.await_exec()?;
             match (&signals, &made) {
-                (Some(signals), Some(child)) => Ok(foreground::stand_in(child, signals, terminal.as_ref(), None)?.code()),
+                (Some(signals), Some(child)) => {
+                    Ok(foreground::stand_in(child, signals, terminal.as_ref(), None)?.code())
+                }
                 _ => Ok(0),
             }
         });
@@ -115,8 +117,16 @@ fn launch(
         tasks,
         inherited: options.preserve_fds,
     };
-    let child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), move || joiner.run())
-        .doing(|| "make a process in the container".into())?;
+    let mut child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), || joiner.run());
+    if matches!(&child, Err(e) if e.is(errno::EBUSY)) && options.cgroup.is_empty() {
+        // A cgroup that hands controllers down takes no processes: a systemd in the container has moved itself, and everything
+        // else, below it. The new process goes where init is.
+        let unified = cgroup.unified_dir_of(init.pid)?;
+        child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), || joiner.run());
+    }
+    // With it goes our copy of the child's end of the socket: from here on its end of file is the child's end.
+    drop(joiner);
+    let child = child.doing(|| "make a process in the container".into())?;
     let child = made.insert(child);
     oom_score(child, plan)?;
     let master = launch::attend(&turns, child, &channel, plan, endpoints, &mut Announce(endpoints))?;
@@ -155,7 +165,7 @@ struct Joiner<'a> {
 }
 
 impl Joiner<'_> {
-    fn run(self) -> Infallible {
+    fn run(&self) -> Infallible {
         let Err(error) = self.sequence();
         // The parent may be gone; then nobody is left to be told.
         let _ = self.channel.send(&Frame::failed(error), None);

@@ -6,6 +6,8 @@
 //! ```text
 //!   child (init)                                     parent
 //!   ------------                                     ------
+//!   Born         joined user namespace: here is     -> this one is the child from now on; the first is reaped
+//!                the real init (a pidfd)
 //!   MapIds       new user namespace: write my maps -> /proc/PID/uid_map, gid_map, setgroups
 //!   TimeOffsets  new time namespace: my clocks     -> /proc/PID/timens_offsets
 //!   Hooks        mounts are made, root not pivoted -> prestart, createRuntime hooks
@@ -31,8 +33,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[repr(u8)]
 pub enum Turn {
+    /// My sibling, born in the joined user namespace, goes on in my place.
+    Born = 1,
     /// Write the id maps of my user namespace.
-    MapIds = 1,
+    MapIds,
     /// Write the offsets of my time namespace.
     TimeOffsets,
     /// Run the hooks of the runtime namespace.
@@ -46,7 +50,8 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [Turn; 6] = [Turn::MapIds, Turn::TimeOffsets, Turn::Hooks, Turn::Console, Turn::Limits, Turn::Ready];
+    const ALL: [Turn; 7] =
+        [Turn::Born, Turn::MapIds, Turn::TimeOffsets, Turn::Hooks, Turn::Console, Turn::Limits, Turn::Ready];
 
     fn from_byte(b: u8) -> Option<Turn> {
         Turn::ALL.into_iter().find(|t| *t as u8 == b)
@@ -186,7 +191,7 @@ mod tests {
 
     #[test]
     fn rubbish_is_no_frame() {
-        for bytes in [&b""[..], &[0], &[1], &[1, 0], &[1, 7], &[1, 1, 1], &[2, 0], &[9, 9]] {
+        for bytes in [&b""[..], &[0], &[1], &[1, 0], &[1, 8], &[1, 1, 1], &[2, 0], &[9, 9]] {
             assert_eq!(Frame::decode(bytes), None, "{bytes:?}");
         }
     }

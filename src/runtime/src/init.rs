@@ -50,10 +50,32 @@ pub struct Init<'a> {
 impl Init<'_> {
     /// Becomes the container's program.
     pub fn run(mut self) -> Infallible {
-        let Err(error) = self.sequence();
+        let Err(error) = match self.plan.namespaces.needs_second_clone() {
+            true => self.be_born_again(),
+            false => self.sequence(),
+        };
         // The parent or `start` may be gone; then nobody is left to be told.
         let _ = self.channel.send(&Frame::failed(error), None);
         process::exit_now(1)
+    }
+
+    /// Joins the user namespace and makes init there, as the parent's child: the new namespaces then belong to the joined one, and
+    /// its root may mount in them. This process ends when the parent has taken over.
+    fn be_born_again(&mut self) -> Result<Infallible> {
+        process::set_parent_death_signal(9).doing(|| "bind init to its parent".into())?;
+        self.join(|j| j.kind == kind::USER)?;
+        let (wait, done) = socket::pipe().doing(|| "make a pipe to init".into())?;
+        let flags = self.plan.namespaces.cloned | process::CLONE_PARENT;
+        let born = process::clone3(self.token, flags, None, || {
+            // The socket is ours when our predecessor has left it: its end of the pipe closes with it.
+            let _ = process::wait_until_left(wait.as_fd(), done.as_fd());
+            let Err(error) = self.sequence();
+            let _ = self.channel.send(&Frame::failed(error), None);
+            process::exit_now(1)
+        })
+        .doing(|| format!("make init in new namespaces ({})", crate::namespaces::describe(flags)))?;
+        self.channel.ask(Turn::Born, Some(born.pidfd.as_fd()))?;
+        process::exit_now(0)
     }
 
     fn sequence(&mut self) -> Result<Infallible> {
@@ -73,7 +95,9 @@ impl Init<'_> {
         if plan.namespaces.is_new(kind::USER) {
             self.channel.ask(Turn::MapIds, None)?;
         }
-        self.join(|j| j.kind == kind::USER)?;
+        if !plan.namespaces.needs_second_clone() {
+            self.join(|j| j.kind == kind::USER)?;
+        }
         if plan.namespaces.has(kind::USER) {
             let (uid, gid) = (plan.namespaces.setup_uid, plan.namespaces.setup_gid);
             creds::set_ids(uid, gid).doing(|| "linux.uidMappings: become the user namespace's root".into())?;

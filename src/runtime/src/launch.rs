@@ -5,7 +5,7 @@ use crate::error::{Doing, Error, Result};
 use crate::handshake::{Channel, Frame, Turn};
 use crate::process::ProcessPlan;
 use crate::program::set_limits;
-use rrt_sys::process::{Child, Exit, inherited_fd};
+use rrt_sys::process::{self, Child, Exit, inherited_fd};
 use rrt_sys::socket;
 use std::fs;
 use std::io::Write;
@@ -91,7 +91,7 @@ pub trait Attend {
 /// Turns that every launch has are answered here; the others by `with`.
 pub fn attend(
     turns: &[Turn],
-    child: &Child,
+    child: &mut Child,
     channel: &Channel,
     plan: &ProcessPlan,
     endpoints: &Endpoints,
@@ -99,6 +99,7 @@ pub fn attend(
 ) -> Result<Option<OwnedFd>> {
     let mut kept = None;
     for expected in turns {
+        let mut first = None;
         let fd = match channel.receive() {
             Ok(Some((Frame::Turn(turn), fd))) if turn == *expected => fd,
             Ok(Some((Frame::Failed(text), _))) => return Err(Error::Init(text)),
@@ -113,11 +114,19 @@ pub fn attend(
                 None => kept = Some(master),
             },
             (Turn::Console, None) => return Err(Error::Init("the child's terminal came without an fd".into())),
+            (Turn::Born, Some(pidfd)) => {
+                let born = process::from_pidfd(pidfd).doing(|| "take over the container's init".into())?;
+                first = Some(std::mem::replace(child, born));
+            }
+            (Turn::Born, None) => return Err(Error::Init("the container's init came without a pidfd".into())),
             (Turn::Limits, _) => set_limits(child.pid, plan)?,
             (turn, _) => with.attend(*turn, child)?,
         }
         // The answer to Ready is what lets the child go on without us, so the rest of the work is done by then.
         channel.send(&Frame::Go, None)?;
+        if let Some(first) = first {
+            first.wait().doing(|| "reap init's predecessor".into())?;
+        }
     }
     Ok(kept)
 }

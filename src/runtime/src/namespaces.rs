@@ -133,6 +133,11 @@ impl NamespacePlan {
         self.is_new(kind) || self.is_joined(kind)
     }
 
+    /// Whether new namespaces have to belong to a user namespace that is joined: then they can be made only by a process in it.
+    pub fn needs_second_clone(&self) -> bool {
+        self.is_joined(kind::USER) && self.cloned != 0
+    }
+
     /// Checks that a namespace a property acts on belongs to the container, not to the host.
     pub fn require(&self, kind: i32, property: &str) -> Result<()> {
         if self.has(kind) {
@@ -240,6 +245,14 @@ mod tests {
         let order: Vec<_> = p.joined.iter().map(|j| j.kind).collect();
         assert_eq!(order, [kind::USER, kind::NETWORK, kind::MOUNT]);
         assert_eq!(p.joined[0].property, "linux.namespaces[2].path");
+    }
+
+    #[test]
+    fn new_namespaces_belong_to_a_joined_user_namespace() {
+        let p = plan(r#"{"namespaces":[{"type":"mount"},{"type":"user","path":"/u"}]}"#).unwrap();
+        assert!(p.needs_second_clone());
+        let p = plan(r#"{"namespaces":[{"type":"mount","path":"/m"},{"type":"user","path":"/u"}]}"#).unwrap();
+        assert!(!p.needs_second_clone());
     }
 
     #[test]

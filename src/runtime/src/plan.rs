@@ -262,6 +262,9 @@ fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool) -> Cgro
 /// The questions of the handshake, in the order init.rs comes to them.
 fn turns(ns: &NamespacePlan, hooks: &HooksPlan, process: &ProcessPlan) -> Vec<Turn> {
     let mut turns = Vec::new();
+    if ns.needs_second_clone() {
+        turns.push(Turn::Born);
+    }
     if ns.is_new(kind::USER) {
         turns.push(Turn::MapIds);
     }

@@ -43,8 +43,10 @@ pub struct State {
     /// `annotations` of config.json.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The init process; absent until it exists.
+    /// The init process; absent until somebody but its parent had to know of it.
     pub init: Option<Init>,
+    /// Whether init has reached the start gate.
+    pub ready: bool,
     /// Which namespaces it has of its own or joined (`CLONE_NEW*` bits): what `exec` joins.
     pub namespaces: i32,
     /// Whether the pid namespace is its own alone: then the end of init ends all its processes.
@@ -286,6 +288,9 @@ impl State {
         let Some(init) = self.init else { return Status::Creating };
         if !init.is_alive() {
             return Status::Stopped;
+        }
+        if !self.ready {
+            return Status::Creating;
         }
         if waits_at_gate(dir) {
             return Status::Created;

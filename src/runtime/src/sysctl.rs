@@ -47,7 +47,12 @@ pub fn plan(sysctl: Option<&HashMap<String, String>>, ns: &NamespacePlan, hostna
         if spelled == "kernel.hostname" && hostname {
             return Err(config(property, "is set by `hostname` already; remove one"));
         }
-        plans.push(SysctlPlan { name: name.clone(), file: file(name), value: value.clone() });
+        let file = file(name);
+        // `net/../kernel/core_pattern` would be the host's setting under a container's name.
+        if !file.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
+            return Err(config(property, "is not a sysctl name"));
+        }
+        plans.push(SysctlPlan { name: name.clone(), file, value: value.clone() });
     }
     plans.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(plans)
@@ -147,6 +152,9 @@ mod tests {
             ("kernel.hostname", kind::IPC),
             ("net..x", !0),
             ("net.../../kernel.panic", !0),
+            ("net/../kernel/core_pattern", !0),
+            ("net.//.kernel.core_pattern", !0),
+            ("/net/ipv4/ip_forward", !0),
         ] {
             assert!(try_plan(name, ns).is_err(), "{name}");
         }

@@ -63,7 +63,7 @@ impl Root {
         loop {
             match rustix::fs::openat2(&self.0, name, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if tries < RACE_RETRIES => tries += 1,
-                r => return r.named(|| format!("openat2({path:?}, {flags:?}, RESOLVE_IN_ROOT)")),
+                r => return r.named(|| format!("openat2({path:?}, {}, RESOLVE_IN_ROOT)", flag_names(flags))),
             }
         }
     }
@@ -172,13 +172,19 @@ pub fn mkdir_at(dir: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<OwnedFd>
 pub fn openat(dir: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd> {
     let name = name.as_ref();
     retry(|| rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty()))
-        .named(|| format!("openat({name:?}, {flags:?})"))
+        .named(|| format!("openat({name:?}, {})", flag_names(flags)))
 }
 
 /// Opens a path of the host that the caller trusts; `O_CLOEXEC` always.
 pub fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     retry(|| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()))
-        .named(|| format!("open({path:?}, {flags:?})"))
+        .named(|| format!("open({path:?}, {})", flag_names(flags)))
+}
+
+/// Open flags as open(2) spells them.
+fn flag_names(flags: OFlags) -> String {
+    let names: Vec<String> = flags.iter_names().map(|(name, _)| format!("O_{name}")).collect();
+    if names.is_empty() { "O_RDONLY".into() } else { names.join("|") }
 }
 
 /// Opens a directory of the host as `O_PATH`.

@@ -39,6 +39,8 @@ pub struct Child {
 
 /// `CLONE_CLEAR_SIGHAND`: a handler of the parent's is an address that means nothing in the child.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// The new process has the caller's parent.
+pub const CLONE_PARENT: i32 = libc::CLONE_PARENT;
 /// `CLONE_INTO_CGROUP`
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -61,22 +63,23 @@ struct CloneArgs {
 
 /// clone3(2) without shared memory, like fork: `child` runs in the new process and never returns.
 ///
-/// `namespaces` are `CLONE_NEW*` bits. With `cgroup` (a cgroup v2 directory) the child is born in that cgroup, so that
+/// `flags` are `CLONE_NEW*` bits, and [`CLONE_PARENT`] for a child that is the caller's sibling. With `cgroup` (a cgroup v2 directory) the child is born in that cgroup, so that
 /// nothing is migrated and no global lock is taken (contract G.6).
 ///
 /// The child installs a panic hook first: with `panic=abort` on static musl, abort() in a raw clone's child would signal
 /// the *parent*, because libc's cached thread id is the parent's (models.md 3.4).
 pub fn clone3(
     _token: &SingleThreaded,
-    namespaces: i32,
+    flags: i32,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> Infallible,
 ) -> Result<Child> {
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
-        flags: namespaces as u32 as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+        flags: flags as u32 as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
         pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling has the caller's own exit signal, and the kernel refuses to be told another.
+        exit_signal: if flags & CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 },
         ..CloneArgs::default()
     };
     if let Some(fd) = cgroup {
@@ -86,7 +89,7 @@ pub fn clone3(
     // SAFETY: `args` is a valid struct of the size given, `pidfd` outlives the call; without CLONE_VM and with one thread
     // (the token) the child has its own copy of all memory, as after fork(2). clone3(2)
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
-    let pid = check(ret, || format!("clone3({namespaces:#x}, into_cgroup={})", cgroup.is_some()))?;
+    let pid = check(ret, || format!("clone3({flags:#x}, into_cgroup={})", cgroup.is_some()))?;
     if pid == 0 {
         std::panic::set_hook(Box::new(|info| {
             eprintln!("rrt: bug in the container's init: {info}");
@@ -143,6 +146,20 @@ impl Child {
         // Both can only fail because it is gone, which is what is wanted.
         let _ = send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         let _ = self.wait();
+    }
+}
+
+/// The process a received pidfd stands for, as its child's parent knows it. proc_pid_fdinfo(5)
+///
+/// # Errors
+/// ESRCH when it is gone or the fd is no pidfd.
+pub fn from_pidfd(pidfd: OwnedFd) -> Result<Child> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&path).named(|| format!("read({path:?})"))?;
+    let pid = text.lines().find_map(|l| l.strip_prefix("Pid:")).and_then(|n| n.trim().parse().ok());
+    match pid {
+        Some(pid) if pid > 0 => Ok(Child { pid, pidfd }),
+        _ => Err(SysError::new(format!("{path:?}: no pid"), libc::ESRCH)),
     }
 }
 
@@ -296,6 +313,18 @@ pub fn close_all_but(keep: &[i32]) -> Result<()> {
         }
         first = first.max(next.saturating_add(1));
     }
+    Ok(())
+}
+
+/// In a cloned child that never returns: waits until every other process has closed the writing end of a pipe.
+///
+/// The child's own copy of `writer` is closed first; nothing in the child will ever drop its owner.
+pub fn wait_until_left(reader: BorrowedFd<'_>, writer: BorrowedFd<'_>) -> Result<()> {
+    let number = writer.as_raw_fd();
+    // SAFETY: the child's copy only, see above. close_range(2)
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, number, number, 0) };
+    check(ret, || format!("close_range({number}, {number})"))?;
+    while crate::path::read_some(reader, &mut [0u8; 1])? > 0 {}
     Ok(())
 }
 
