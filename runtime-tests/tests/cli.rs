@@ -164,7 +164,7 @@ fn global_flags() {
         let out = rooted(&c, &[flags, &["run", &c.id]].concat());
         assert_eq!((out.code, out.stdout.as_str()), (0, "global\n"), "{out}");
     }
-    rooted(&c, &["--log-format", "xml", "run", &c.id]).fails(1, &["--log-format", "xml"]);
+    rooted(&c, &["--log-format", "xml", "run", &c.id]).fails(1, &["log-format", "xml"]);
 }
 
 #[test]

@@ -284,7 +284,7 @@ fn stdin_reaches_the_process() {
 fn paused_container_is_refused_unless_ignored() {
     let c = Container::new().idle().up();
     c.call("pause", &[], &[]).ok();
-    c.exec(&[], &["true"]).fails(255, &["paused", "resume"]);
+    c.exec(&[], &["true"]).fails(255, &["paused", "--ignore-paused"]);
     // The new process joins a frozen cgroup, so it comes no further than that until somebody resumes.
     let mut exec = c.spawn("exec", &["--ignore-paused"], &["sh", "-c", "exit 6"]);
     until("a process in the paused container", || {
