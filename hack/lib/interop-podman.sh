@@ -15,7 +15,7 @@ podman_up() {
 	cgroup_manager = "cgroupfs"
 	events_logger = "file"
 	runtime_supports_json = ["crun", "runc", "rrt"]
-	runtime_supports_nocgroups = ["crun", "rrt"]
+	runtime_supports_nocgroup = ["crun", "rrt"]
 	[network]
 	network_backend = "cni"
 	network_config_dir = "$dir/cni"
