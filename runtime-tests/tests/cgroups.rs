@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use runtime_tests::{
     Container, cgroup_dir, cgroup_file, cgroup_v2, cgroups_named, known, process_cgroup, runtime, skip, until,
@@ -243,6 +244,24 @@ fn unified() {
     assert_eq!(cgroup_file(c.pid(), "", "pids.max"), Some("33".into()));
 }
 
+/// A cgroup that holds those of the test's containers, by name. Make it before them: it is removed after them.
+struct Parent(String);
+
+impl Parent {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        Self(format!("rrt-tests-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        for dir in cgroups_named(&self.0).iter().rev() {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
 fn paths_of(c: &Container) -> Vec<(&'static str, String)> {
     let controllers: &[&str] =
         if cgroup_v2() { &[""] } else { &["memory", "pids", "cpu", "devices", "freezer", "blkio", "cpuset"] };
@@ -251,8 +270,9 @@ fn paths_of(c: &Container) -> Vec<(&'static str, String)> {
 
 #[test]
 fn an_absolute_path_starts_at_the_hierarchys_root() {
+    let parent = Parent::new();
     let c = Container::new().idle();
-    let path = format!("/rrt-tests-absolute/{}", c.id);
+    let path = format!("/{}/{}", parent.0, c.id);
     let c = c.with("/linux/cgroupsPath", json!(path)).up();
     for (controller, found) in paths_of(&c) {
         assert_eq!(found, path, "{controller}");
@@ -261,8 +281,9 @@ fn an_absolute_path_starts_at_the_hierarchys_root() {
 
 #[test]
 fn a_relative_path_starts_at_a_place_of_the_runtimes_choice() {
+    let parent = Parent::new();
     let c = Container::new().idle();
-    let path = format!("rrt-tests-relative/{}", c.id);
+    let path = format!("{}/{}", parent.0, c.id);
     let c = c.with("/linux/cgroupsPath", json!(path)).up();
     for (controller, found) in paths_of(&c) {
         assert!(found.ends_with(&format!("/{path}")), "{controller}: {found}");
@@ -280,7 +301,8 @@ fn without_a_path_the_id_is_its_name() {
 #[test]
 fn a_hostile_path_stays_in_the_hierarchy() {
     let c = Container::new().idle();
-    let outside = format!("{}/escaped", c.dir.display());
+    // Strange enough a place, so that whatever takes the path literally is seen.
+    let outside = format!("/{}-escaped", c.id);
     for path in [format!("../../../../../..{outside}"), format!("/../../../../..{outside}")] {
         let c = Container::new().args(&["true"]).with("/linux/cgroupsPath", json!(path));
         let out = c.run(&[]);
@@ -289,31 +311,24 @@ fn a_hostile_path_stays_in_the_hierarchy() {
             out.fails(1, &["linux.cgroupsPath", ".."]);
         }
     }
-    // The other runtimes strip the dots and leave the parents.
-    remove_empty(&cgroups_named(&c.id));
-}
-
-fn remove_empty(dirs: &[PathBuf]) {
-    for dir in dirs.iter().rev() {
-        let _ = fs::remove_dir(dir);
-    }
 }
 
 #[test]
 fn parents_are_made_and_only_the_containers_own_is_removed() {
-    let name = format!("rrt-parent-{}", std::process::id());
+    let parent = Parent::new();
     let c = Container::new().idle();
-    let path = json!(format!("/{name}/{}", c.id));
+    let path = json!(format!("/{}/{}", parent.0, c.id));
     let c = c.with("/linux/cgroupsPath", path).up();
     c.delete(&["--force"]).ok();
     c.assert_gone();
-    remove_empty(&cgroups_named(&name));
+    assert!(!cgroups_named(&parent.0).is_empty(), "the parent may be another's");
 }
 
 #[test]
 fn a_cgroup_in_use_by_another_container() {
+    let parent = Parent::new();
     let first = Container::new().idle();
-    let path = json!(format!("/rrt-tests-shared/{}", first.id));
+    let path = json!(format!("/{}/{}", parent.0, first.id));
     let first = first.with("/linux/cgroupsPath", path.clone()).up();
     let second = Container::new().idle().with("/linux/cgroupsPath", path);
     let out = second.create(&[]);
@@ -499,7 +514,7 @@ fn statistics() {
         assert!(optional || data.pointer(path).is_some(), "{path} is missing: {data}");
     }
     assert_eq!(data["memory"]["usage"]["limit"], 67_108_864);
-    assert_eq!(data["pids"]["current"], 1);
+    assert!(data["pids"]["current"].as_u64() >= Some(1), "{data}");
     assert_eq!(data["pids"]["limit"], 40);
     assert!(data["cpu"]["usage"]["total"].as_u64() > Some(0), "{data}");
     assert!(data["memory"]["usage"]["usage"].as_u64() > Some(0), "{data}");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use runtime_tests::{
-    Background, Container, Pty, cgroup_v2, console_socket, known, process_cgroup, read_until, skip, until,
+    Background, Container, Pty, cgroup_file, cgroup_v2, console_socket, known, process_cgroup, read_until, skip, until,
 };
 use serde_json::{Value, json};
 
@@ -210,6 +210,19 @@ fn process_document_sets_umask() {
 }
 
 #[test]
+fn process_document_chooses_the_processors() {
+    known!("runc", "1.3", "process.execCPUAffinity is runtime-spec 1.2.1");
+    if std::thread::available_parallelism().is_ok_and(|n| n.get() < 2) {
+        skip!("needs two processors");
+    }
+    let c = Container::new().idle().up();
+    let affinity = json!({ "initial": "0", "final": "1" });
+    let process = json!({ "args": ["guest", "report"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 },
+        "execCPUAffinity": affinity });
+    assert_eq!(c.exec(&["-p", &process_file(&c, &process)], &[]).ok().json()["affinity"], "1");
+}
+
+#[test]
 fn process_document_that_is_broken() {
     let c = Container::new().idle().up();
     let path = c.dir.join("broken.json");
@@ -285,10 +298,11 @@ fn paused_container_is_refused_unless_ignored() {
     let c = Container::new().idle().up();
     c.call("pause", &[], &[]).ok();
     c.exec(&[], &["true"]).fails(255, &["paused", "--ignore-paused"]);
+    let pid = c.pid();
     // The new process joins a frozen cgroup, so it comes no further than that until somebody resumes.
     let mut exec = c.spawn("exec", &["--ignore-paused"], &["sh", "-c", "exit 6"]);
     until("a process in the paused container", || {
-        c.call("ps", &["--format", "json"], &[]).ok().json().as_array().is_some_and(|p| p.len() > 1)
+        cgroup_file(pid, "freezer", "cgroup.procs").is_some_and(|p| p.lines().count() > 1)
     });
     c.call("resume", &[], &[]).ok();
     assert_eq!(exec.wait(), 6);

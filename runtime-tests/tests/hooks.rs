@@ -123,6 +123,22 @@ fn their_environment_is_their_own() {
 }
 
 #[test]
+fn they_get_no_descriptor_but_stdio() {
+    known!("runc", "1.2", "createContainer hooks get its socket, its log and the start gate");
+    let c = with_hooks(&ALL);
+    c.write_config();
+    let careless = "exec 5</ 7</proc 9<.; exec \"$@\"";
+    for command in ["create", "start"] {
+        c.call_from_shell(careless, command, &[], &[]).ok();
+    }
+    c.call_from_shell(careless, "delete", &["--force"], &[]).ok();
+    for line in log(&c) {
+        let fds = line["report"]["fds"].as_object().expect("fds");
+        assert!(fds.keys().all(|fd| ["0", "1", "2"].contains(&fd.as_str())), "{}: {fds:?}", line["name"]);
+    }
+}
+
+#[test]
 fn without_env_there_is_none() {
     known!("runc", "1.2", "a hook without env gets the caller's");
     let mut c = with_hooks(&["createRuntime"]).args(&["true"]);

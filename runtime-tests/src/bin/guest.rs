@@ -291,8 +291,8 @@ fn say(line: &str) {
 /// Appends one line of JSON to `log`: who was called, with what on standard input, and the report.
 fn hook(name: &str, log: &str) {
     let state: Value = serde_json::from_reader(std::io::stdin()).expect("state JSON on standard input");
-    let mut file = fs::File::options().append(true).create(true).open(log).expect("log of the hooks");
     let line = json!({ "name": name, "state": state, "report": report() });
+    let mut file = fs::File::options().append(true).create(true).open(log).expect("log of the hooks");
     file.write_all(format!("{line}\n").as_bytes()).expect("write to the log of the hooks");
 }
 
