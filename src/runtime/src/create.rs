@@ -1,6 +1,6 @@
 //! The parent's sequence: `create`, and the first half of `run`, straight down in the order things happen.
 
-use crate::error::{Doing, Error, Result, config};
+use crate::error::{Doing, Error, InFile, Result, config};
 use crate::facts::HostFacts;
 use crate::handshake::{Channel, Turn};
 use crate::init::Init;
@@ -64,6 +64,7 @@ impl Runtime {
         let facts = HostFacts::read()?;
         let plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
+        log::debug(format!("create {:?}: {} mounts, handshake {:?}", plan.id, plan.mounts.len(), plan.turns));
         launch::require_inherited(plan.inherited_fds)?;
         let terminal = options.console_socket.as_deref();
         let pidfd_socket = options.pidfd_socket.as_deref();
@@ -75,6 +76,7 @@ impl Runtime {
         let created = self.make(&plan, process, &facts, &dir, &endpoints, gate, &mut made);
         match created {
             Ok((state, channel, terminal)) => {
+                log::debug(format!("create {:?}: init is ready as pid {}", plan.id, state.init.map_or(0, |i| i.pid)));
                 let Some(init) = made.init else { return Err(Error::Init("init was not made".into())) };
                 Ok(Created { dir, state, init, channel, terminal })
             }
@@ -153,11 +155,6 @@ impl Runtime {
         if let Some(own) = own_pid_namespace {
             namespace::join(&token, own.as_fd(), kind::PID).doing(|| "return to the own pid namespace".into())?;
         }
-        if let Some(score) = plan.process.oom_score_adj {
-            write_proc(child.pid, "oom_score_adj", &score.to_string())
-                .doing(|| format!("process.oomScoreAdj: {score} (lowering it needs CAP_SYS_RESOURCE)"))?;
-        }
-
         // The rest is init's sequence; we answer what it asks, in the order both sides know.
         let mut answers =
             Answers { plan, state: &mut state, dir, endpoints, channel: &channel, token: &token, hooks_ran: false };
@@ -184,10 +181,12 @@ impl Attend for Answers<'_> {
         let ns = &self.plan.namespaces;
         match turn {
             Turn::MapIds => {
-                write_proc(child.pid, "gid_map", &ns.gid_map).doing(|| "linux.gidMappings: write gid_map".into())?;
-                write_proc(child.pid, "uid_map", &ns.uid_map).doing(|| "linux.uidMappings: write uid_map".into())
+                launch::write_proc(child.pid, "gid_map", &ns.gid_map)
+                    .doing(|| "linux.gidMappings: write gid_map".into())?;
+                launch::write_proc(child.pid, "uid_map", &ns.uid_map)
+                    .doing(|| "linux.uidMappings: write uid_map".into())
             }
-            Turn::TimeOffsets => write_proc(child.pid, "timens_offsets", &ns.time_offsets)
+            Turn::TimeOffsets => launch::write_proc(child.pid, "timens_offsets", &ns.time_offsets)
                 .doing(|| "linux.timeOffsets: write timens_offsets".into()),
             Turn::Hooks => {
                 self.hooks_ran = true;
@@ -203,6 +202,7 @@ impl Attend for Answers<'_> {
             Turn::Ready => {
                 self.state.init = Some(InitProcess::of(child.pid)?);
                 self.state.ready = true;
+                launch::set_oom_score(&self.plan.process, child)?;
                 self.dir.write(self.state)?;
                 self.endpoints.announce(child, "standard")
             }
@@ -240,9 +240,10 @@ fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, PathBuf)
         )),
         _ => Error::Io { doing: format!("read {file:?}"), source },
     })?;
-    let json = |source| Error::Json { file: file.clone(), source };
-    let mut spec = rrt_oci::spec_from_slice(&bytes).map_err(json)?;
-    let raw: Raw = serde_json::from_slice(&bytes).map_err(json)?;
+    let mut warnings = Vec::new();
+    let mut spec = rrt_oci::spec_from_slice(&bytes, &mut warnings).in_file(&file)?;
+    warnings.iter().for_each(log::warn);
+    let raw: Raw = serde_json::from_slice(&bytes).in_file(&file)?;
     if raw.linux.resources.pids.limit.is_none()
         && let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut())
     {
@@ -336,12 +337,6 @@ fn delegate(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
         Some(uid) if plan.namespaces.has(kind::CGROUP) => Ok(cgroup.delegate(uid)?),
         _ => Ok(()),
     }
-}
-
-/// Writes a file of a child of ours in the host's `/proc`, in one write(2) as id maps need it.
-pub fn write_proc(pid: i32, file: &str, text: &str) -> rrt_sys::Result<()> {
-    let fd = path::open(Path::new(&format!("/proc/{pid}/{file}")), OFlags::WRONLY)?;
-    path::write_once(&fd, text.as_bytes())
 }
 
 impl Created {

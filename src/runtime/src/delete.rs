@@ -77,6 +77,7 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
         None => cgroup.delete(KILL_TIMEOUT)?,
     }
     run_poststop(&dir, &state.hooks.poststop);
+    log::debug(format!("delete {:?}: nothing is left", state.id));
     dir.remove()
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong, named by what the caller can do about it.
 
 use rrt_sys::SysError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A failed operation; its text is the one line a person sees, naming the property, file or flag, and the cure.
 ///
@@ -18,12 +18,12 @@ pub enum Error {
         problem: String,
     },
     /// A document is not the JSON it should be; serde's text has line and column.
-    #[error("{file}: {source}", file = file.display())]
+    #[error("{file}: {problem}", file = file.display())]
     Json {
         /// The document's path.
         file: PathBuf,
-        /// What is wrong, with line and column.
-        source: serde_json::Error,
+        /// What is wrong, with the property where there is one, line and column.
+        problem: String,
     },
     /// A property of the specification that this version does not implement: an error, never silence.
     #[error("not supported yet: `{0}`; remove it or use another runtime for this container")]
@@ -91,4 +91,16 @@ impl<T> Doing<T> for std::io::Result<T> {
 /// A [`Error::Config`] in short.
 pub fn config(property: impl Into<String>, problem: impl Into<String>) -> Error {
     Error::Config { property: property.into(), problem: problem.into() }
+}
+
+/// Says which document was being read or written.
+pub trait InFile<T> {
+    /// Wraps the failure with the document's path.
+    fn in_file(self, file: &Path) -> Result<T>;
+}
+
+impl<T, E: std::fmt::Display> InFile<T> for std::result::Result<T, E> {
+    fn in_file(self, file: &Path) -> Result<T> {
+        self.map_err(|e| Error::Json { file: file.into(), problem: e.to_string() })
+    }
 }

@@ -4,7 +4,7 @@
 //! one pidfd of its init.
 
 use crate::console::Pty;
-use crate::error::{Doing, Error, Result, config};
+use crate::error::{Doing, Error, InFile, Result};
 use crate::foreground::{self, Terminal};
 use crate::handshake::{Channel, Frame, Turn};
 use crate::init::keep_inherited;
@@ -12,6 +12,7 @@ use crate::launch::{self, Attend, Endpoints};
 use crate::namespaces::kind;
 use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
+use crate::rebirth::{hand_over, report_and_exit};
 use crate::start::block_signals;
 use crate::state::{State, StateDir, Status};
 use crate::{ExecOptions, Runtime, log};
@@ -101,19 +102,14 @@ fn launch(
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
     // The container's processes can see the new one from its first moment (CVE-2016-9962).
     process::set_dumpable(false).doing(|| "close our /proc files".into())?;
-    // A pid namespace is joined by being born in it; the rest the child joins itself.
-    if state.namespaces & kind::PID != 0 {
-        namespace::join_process(&token, container.as_fd(), kind::PID)
-            .doing(|| "join the container's pid namespace".into())?;
-    }
-    let user_namespace = state.namespaces & kind::USER != 0;
-    let turns = plan.turns(user_namespace);
+    let mut turns = vec![Turn::Born];
+    turns.extend(plan.turns(state.namespaces & kind::USER != 0));
     let joiner = Joiner {
         plan,
         token: &token,
         channel: childs_end,
         container,
-        namespaces: state.namespaces & !kind::PID,
+        namespaces: state.namespaces,
         tasks,
         inherited: options.preserve_fds,
     };
@@ -128,26 +124,23 @@ fn launch(
     drop(joiner);
     let child = child.doing(|| "make a process in the container".into())?;
     let child = made.insert(child);
-    oom_score(child, plan)?;
-    let master = launch::attend(&turns, child, &channel, plan, endpoints, &mut Announce(endpoints))?;
+    let master = launch::attend(&turns, child, &channel, plan, endpoints, &mut Announce { plan, endpoints })?;
     Ok((channel, master))
 }
 
-fn oom_score(child: &Child, plan: &ProcessPlan) -> Result<()> {
-    match plan.oom_score_adj {
-        Some(score) => crate::create::write_proc(child.pid, "oom_score_adj", &score.to_string())
-            .doing(|| format!("process.oomScoreAdj: {score} (lowering it needs CAP_SYS_RESOURCE)")),
-        None => Ok(()),
-    }
-}
-
 /// The only answer that an exec needs beyond those every launch has.
-struct Announce<'a>(&'a Endpoints);
+struct Announce<'a> {
+    plan: &'a ProcessPlan,
+    endpoints: &'a Endpoints,
+}
 
 impl Attend for Announce<'_> {
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         match turn {
-            Turn::Ready => self.0.announce(child, "setns"),
+            Turn::Ready => {
+                launch::set_oom_score(self.plan, child)?;
+                self.endpoints.announce(child, "setns")
+            }
             _ => Ok(()),
         }
     }
@@ -165,11 +158,33 @@ struct Joiner<'a> {
 }
 
 impl Joiner<'_> {
+    /// Joins the container from outside, and has the process born in it; see [`crate::rebirth`].
     fn run(&self) -> Infallible {
-        let Err(error) = self.sequence();
-        // The parent may be gone; then nobody is left to be told.
-        let _ = self.channel.send(&Frame::failed(error), None);
-        process::exit_now(1)
+        let Err(error) = self.join().and_then(|()| {
+            let new_namespaces = 0;
+            hand_over(self.token, &self.channel, new_namespaces, || self.sequence())
+        });
+        report_and_exit(&self.channel, error)
+    }
+
+    fn join(&self) -> Result<()> {
+        process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into())?;
+        let own = [self.channel.as_fd().as_raw_fd(), self.container.as_raw_fd()];
+        let inherited = 3..3 + self.inherited as i32;
+        let keep: Vec<i32> = inherited.clone().chain(own).chain(self.tasks.iter().map(AsRawFd::as_raw_fd)).collect();
+        let doing = || "close inherited fds".to_string();
+        process::close_all_but(&keep).doing(doing)?;
+        // The cgroups before the namespaces: their files are opened on the host.
+        for tasks in &self.tasks {
+            path::write_once(tasks, b"0").doing(|| "join the container's cgroup".into())?;
+        }
+        // All namespaces in one call, and with the mount namespace its root; the pid namespace is for the next process.
+        if self.namespaces != 0 {
+            namespace::join_process(self.token, self.container.as_fd(), self.namespaces)
+                .doing(|| "join the container's namespaces".into())?;
+        }
+        // What the container will see has nothing of the host any more.
+        process::close_all_but(&inherited.chain([own[0]]).collect::<Vec<_>>()).doing(doing)
     }
 
     /// From clone3 to execve; see `init.rs` for the reasons that both share.
@@ -177,19 +192,6 @@ impl Joiner<'_> {
         let plan = self.plan;
         process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into())?;
         signal::reset().doing(|| "reset signals".into())?;
-        let own = [self.channel.as_fd().as_raw_fd(), self.container.as_raw_fd()];
-        let keep: Vec<i32> =
-            (3..3 + self.inherited as i32).chain(own).chain(self.tasks.iter().map(AsRawFd::as_raw_fd)).collect();
-        process::close_all_but(&keep).doing(|| "close inherited fds".into())?;
-        // The cgroups before the namespaces: their files are opened on the host.
-        for tasks in &self.tasks {
-            path::write_once(tasks, b"0").doing(|| "join the container's cgroup".into())?;
-        }
-        // All namespaces in one call, and with the mount namespace its root.
-        if self.namespaces != 0 {
-            namespace::join_process(self.token, self.container.as_fd(), self.namespaces)
-                .doing(|| "join the container's namespaces".into())?;
-        }
         process::setsid().doing(|| "make a session".into())?;
         if plan.terminal {
             let root = Root::open(Path::new("/")).doing(|| "open the container's root".into())?;
@@ -215,7 +217,10 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
     let process = match &options.process {
         Some(file) => {
             let bytes = std::fs::read(file).doing(|| format!("--process: read {file:?}"))?;
-            rrt_oci::process_from_slice(&bytes).map_err(|source| Error::Json { file: file.clone(), source })?
+            let mut warnings = Vec::new();
+            let process = rrt_oci::process_from_slice(&bytes, &mut warnings).in_file(file)?;
+            warnings.iter().for_each(log::warn);
+            process
         }
         None => with_flags(state, options)?,
     };
@@ -227,8 +232,9 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
 }
 
 fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {
-    let stored = |source| Error::Json { file: "state.json".into(), source };
-    let mut process = rrt_oci::process_from_slice(state.process.get().as_bytes()).map_err(stored)?;
+    // What was left out of it was told at `create`.
+    let stored = state.process.get().as_bytes();
+    let mut process = rrt_oci::process_from_slice(stored, &mut Vec::new()).in_file(Path::new("state.json"))?;
     process.set_args(Some(options.args.clone()));
     process.set_terminal(Some(options.tty.unwrap_or(false)));
     // The size was for the container's own terminal.
@@ -256,7 +262,7 @@ fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {
         process.set_no_new_privileges(Some(true));
     }
     if !options.caps.is_empty() {
-        process.set_capabilities(Some(more_capabilities(&process, &options.caps)?));
+        process.set_capabilities(Some(more_capabilities(&process, &options.caps)));
     }
     if options.apparmor.is_some() {
         process.set_apparmor_profile(options.apparmor.clone());
@@ -268,18 +274,21 @@ fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {
 }
 
 /// Adds to what the process has and can have; not to what it passes on by itself (inheritable, CVE-2022-29162).
-fn more_capabilities(process: &Process, names: &[String]) -> Result<LinuxCapabilities> {
+fn more_capabilities(process: &Process, names: &[String]) -> LinuxCapabilities {
     let mut more = Capabilities::new();
     for name in names {
         let upper = name.to_ascii_uppercase();
         let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        let cap: Capability = short.parse().map_err(|_| config("--cap", format!("{name:?} is not a capability")))?;
-        more.insert(cap);
+        match short.parse::<Capability>() {
+            Ok(cap) => drop(more.insert(cap)),
+            // As in config.json (runtime-spec config.md, "Linux Process").
+            Err(_) => log::warn(format!("--cap: {name:?} is not a capability and is left out")),
+        }
     }
     let mut caps = process.capabilities().clone().unwrap_or_default();
     let add = |set: &Option<Capabilities>| Some(set.iter().flatten().copied().chain(more.iter().copied()).collect());
     caps.set_bounding(add(caps.bounding()));
     caps.set_effective(add(caps.effective()));
     caps.set_permitted(add(caps.permitted()));
-    Ok(caps)
+    caps
 }

@@ -6,8 +6,8 @@
 //! ```text
 //!   child (init)                                     parent
 //!   ------------                                     ------
-//!   Born         joined user namespace: here is     -> this one is the child from now on; the first is reaped
-//!                the real init (a pidfd)
+//!   Born         here is the process that goes on   -> this one is the child from now on; the first is reaped
+//!                in my place (a pidfd; `rebirth`)
 //!   MapIds       new user namespace: write my maps -> /proc/PID/uid_map, gid_map, setgroups
 //!   TimeOffsets  new time namespace: my clocks     -> /proc/PID/timens_offsets
 //!   Hooks        mounts are made, root not pivoted -> prestart, createRuntime hooks
@@ -33,7 +33,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[repr(u8)]
 pub enum Turn {
-    /// My sibling, born in the joined user namespace, goes on in my place.
+    /// My sibling goes on in my place.
     Born = 1,
     /// Write the id maps of my user namespace.
     MapIds,
@@ -121,6 +121,11 @@ impl Channel {
     pub fn pair() -> Result<(Channel, Channel)> {
         let (a, b) = socket::packet_pair().doing(|| "make the handshake socket".into())?;
         Ok((Channel(a), Channel(b)))
+    }
+
+    /// Another handle on the same end.
+    pub fn try_clone(&self) -> Result<Channel> {
+        self.0.try_clone().map(Channel).doing(|| "duplicate the handshake socket".into())
     }
 
     /// A connection through the start gate.

@@ -12,6 +12,7 @@ use crate::mounts::{Source, apply};
 use crate::namespaces::{Joined, kind};
 use crate::plan::Plan;
 use crate::program::Program;
+use crate::rebirth::{hand_over, report_and_exit};
 use crate::rootfs::make_cwd;
 use crate::sysctl;
 use rrt_sys::path;
@@ -51,31 +52,20 @@ impl Init<'_> {
     /// Becomes the container's program.
     pub fn run(mut self) -> Infallible {
         let Err(error) = match self.plan.namespaces.needs_second_clone() {
-            true => self.be_born_again(),
+            true => self.enter_user_namespace(),
             false => self.sequence(),
         };
-        // The parent or `start` may be gone; then nobody is left to be told.
-        let _ = self.channel.send(&Frame::failed(error), None);
-        process::exit_now(1)
+        report_and_exit(&self.channel, error)
     }
 
-    /// Joins the user namespace and makes init there, as the parent's child: the new namespaces then belong to the joined one, and
-    /// its root may mount in them. This process ends when the parent has taken over.
-    fn be_born_again(&mut self) -> Result<Infallible> {
+    /// The namespaces that init will make belong to the user namespace it joins; see [`crate::rebirth`].
+    fn enter_user_namespace(&mut self) -> Result<Infallible> {
         process::set_parent_death_signal(9).doing(|| "bind init to its parent".into())?;
+        process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
         self.join(|j| j.kind == kind::USER)?;
-        let (wait, done) = socket::pipe().doing(|| "make a pipe to init".into())?;
-        let flags = self.plan.namespaces.cloned | process::CLONE_PARENT;
-        let born = process::clone3(self.token, flags, None, || {
-            // The socket is ours when our predecessor has left it: its end of the pipe closes with it.
-            let _ = process::wait_until_left(wait.as_fd(), done.as_fd());
-            let Err(error) = self.sequence();
-            let _ = self.channel.send(&Frame::failed(error), None);
-            process::exit_now(1)
-        })
-        .doing(|| format!("make init in new namespaces ({})", crate::namespaces::describe(flags)))?;
-        self.channel.ask(Turn::Born, Some(born.pidfd.as_fd()))?;
-        process::exit_now(0)
+        // The socket is taken out for the time being: the sequence changes it once it runs.
+        let channel = self.channel.try_clone()?;
+        hand_over(self.token, &channel, self.plan.namespaces.cloned, || self.sequence())
     }
 
     fn sequence(&mut self) -> Result<Infallible> {
@@ -86,7 +76,9 @@ impl Init<'_> {
         signal::reset().doing(|| "reset signals".into())?;
         // First of all, drop what fork has copied: the parent's lock, its end of our socket, anything of its caller's
         // that was not close-on-exec (CVE-2024-21626).
-        process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
+        if !plan.namespaces.needs_second_clone() {
+            process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
+        }
         // Modes of nodes and directories are exactly what the plan says.
         process::umask(0);
 

@@ -6,7 +6,7 @@ use crate::handshake::{Channel, Frame, Turn};
 use crate::process::ProcessPlan;
 use crate::program::set_limits;
 use rrt_sys::process::{self, Child, Exit, inherited_fd};
-use rrt_sys::socket;
+use rrt_sys::{OFlags, path, socket};
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -148,6 +148,21 @@ pub fn require_inherited(count: u32) -> Result<()> {
     let missing = (3..3 + count as i32).find(|fd| inherited_fd(*fd).is_none());
     match missing {
         Some(fd) => Err(Error::Usage(format!("--preserve-fds {count}: fd {fd} is not open; pass fewer, or open it"))),
+        None => Ok(()),
+    }
+}
+
+/// Writes a file of a child of ours in the host's `/proc`, in one write(2) as id maps need it.
+pub fn write_proc(pid: i32, file: &str, text: &str) -> rrt_sys::Result<()> {
+    let fd = path::open(Path::new(&format!("/proc/{pid}/{file}")), OFlags::WRONLY)?;
+    path::write_once(&fd, text.as_bytes())
+}
+
+/// Sets the child's `oomScoreAdj`.
+pub fn set_oom_score(plan: &ProcessPlan, child: &Child) -> Result<()> {
+    match plan.oom_score_adj {
+        Some(score) => write_proc(child.pid, "oom_score_adj", &score.to_string())
+            .doing(|| format!("process.oomScoreAdj: {score} (lowering it needs CAP_SYS_RESOURCE)")),
         None => Ok(()),
     }
 }

@@ -29,6 +29,7 @@ mod observe;
 mod plan;
 mod process;
 mod program;
+mod rebirth;
 mod rootfs;
 pub mod seal;
 pub mod spec_template;

@@ -42,8 +42,8 @@ pub struct NamespacePlan {
     /// New ones made by clone3 itself.
     #[serde(serialize_with = "kinds_text")]
     pub cloned: i32,
-    /// New ones made by the child afterwards: the cgroup namespace takes its root from the cgroup its maker is in, and the
-    /// time namespace's clocks can be set only before a process is in it.
+    /// New ones made by the child afterwards: the cgroup namespace takes its root from the cgroup its maker is in, the time
+    /// namespace's clocks can be set only before a process is in it, and the IPC namespace belongs to its maker's ids.
     #[serde(serialize_with = "kinds_text")]
     pub unshared: i32,
     /// Existing ones, to be joined by path; a user namespace first, because it gives the right to join the others.
@@ -103,6 +103,12 @@ impl NamespacePlan {
                 _ if matches!(ns.typ(), LinuxNamespaceType::Cgroup | LinuxNamespaceType::Time) => plan.unshared |= bit,
                 _ => plan.cloned |= bit,
             }
+        }
+        // The IPC namespace brings its mqueue file system along, owned by whoever makes it: in a user namespace that must be the
+        // container's root, which the child is only once its ids are mapped.
+        if plan.has(kind::USER) && plan.cloned & kind::IPC != 0 {
+            plan.cloned &= !kind::IPC;
+            plan.unshared |= kind::IPC;
         }
         // kind::ALL begins with the user namespace; the mount namespace comes last, because paths mean something else in it.
         let rank = |k: i32| (k != kind::USER, k == kind::MOUNT);

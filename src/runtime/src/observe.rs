@@ -91,7 +91,12 @@ impl Runtime {
 
     /// `events --stats`: what the container uses.
     pub fn stats(&self, id: &str) -> Result<Stats> {
-        Ok(self.read_state(id)?.cgroup().stats()?)
+        let dir = StateDir::open_unlocked(&self.root, id)?;
+        let state = dir.require()?;
+        match state.status(&dir) {
+            Status::Stopped => Err(Error::Status("container not running".into())),
+            _ => Ok(state.cgroup().stats()?),
+        }
     }
 
     /// `events`: tells when the container runs out of memory.

@@ -83,6 +83,9 @@ impl ProcessPlan {
         if args.is_empty() {
             return Err(config(format!("{at}.args"), "must name the program to run"));
         }
+        if args[0].is_empty() {
+            return Err(config(format!("{at}.args[0]"), "is empty; it must name the program to run"));
+        }
         if let Some(i) = args.iter().position(|a| a.contains('\0')) {
             return Err(config(format!("{at}.args[{i}]"), "contains a NUL byte"));
         }

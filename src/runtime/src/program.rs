@@ -76,7 +76,7 @@ impl Program {
         }
         Err(match denied {
             Some(e) => cannot_execute(name, &e),
-            None => Error::Init(format!("exec: {name:?}: executable file not found in $PATH")),
+            None => Error::Init(format!("exec: {name:?}: executable file not found in $PATH (process.args[0])")),
         })
     }
 
@@ -90,12 +90,12 @@ impl Program {
 /// Go's wording, which podman and Docker match to choose the exit codes 126 and 127.
 fn cannot_execute(name: &str, e: &rrt_sys::SysError) -> Error {
     let text = match e.errno() {
-        errno::ENOENT => "no such file or directory (or its interpreter is missing)".into(),
-        errno::EACCES => "permission denied (not an executable file for this user)".into(),
-        errno::ENOEXEC => "exec format error (not a program for this machine, or a script without #!)".into(),
+        errno::ENOENT => "no such file or directory, or its interpreter is missing".into(),
+        errno::EACCES => "permission denied: not an executable file for this user".into(),
+        errno::ENOEXEC => "exec format error: not a program for this machine, or a script without #!".into(),
         _ => e.to_string(),
     };
-    Error::Init(format!("exec: {name:?}: {text}"))
+    Error::Init(format!("exec: {name:?}: {text} (process.args[0])"))
 }
 
 /// Sets the plan's limits on a process (`0`: this one).

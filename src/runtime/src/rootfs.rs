@@ -76,9 +76,12 @@ impl RootPlan {
         let doing = || format!("root.path {:?}", self.path);
         let dir = path::open_dir(&self.path).doing(doing)?;
         let tree = mount::open_tree_clone(dir.as_fd(), Path::new(""), true).doing(doing)?;
-        // Slave unless config.json wants something else; then private now, and what it wants after pivot_root: a root that is
-        // the host's peer would show every mount of the container on the host.
-        let now = if self.propagation.is_none() { Propagation::Slave } else { Propagation::Private };
+        // A root that is the host's peer would show every mount of the container on the host. So it only listens, or not even
+        // that; what config.json wants beyond it is added after pivot_root.
+        let now = match self.propagation {
+            Some((Propagation::Private | Propagation::Unbindable, _)) => Propagation::Private,
+            _ => Propagation::Slave,
+        };
         mount::set_attr(tree.as_fd(), SetAttr { propagation: Some(now), ..SetAttr::default() }, true).doing(doing)?;
         Ok(tree)
     }

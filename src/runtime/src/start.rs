@@ -36,6 +36,7 @@ impl Runtime {
         let channel = Channel::from_fd(gate);
         channel.send(&Frame::Start(state.for_hooks(Status::Created)), None)?;
         channel.await_exec()?;
+        crate::log::debug(format!("start {id:?}: the program runs"));
         // It tells `created` from `running` no more, and a second `start` should not find it.
         let _ = std::fs::remove_file(dir.path().join(GATE));
         run_poststart(&state)?;

@@ -9,7 +9,7 @@
 //! The directory is made before anything else of a container, and removed last, so that whenever the runtime is killed there is
 //! a record of what has to be cleaned up. Its flock serialises the commands that change the container.
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, InFile, Result};
 use crate::hooks::HooksPlan;
 use rrt_cgroups::{Cgroup, FreezerState, SavedCgroup};
 use rrt_sys::path;
@@ -224,7 +224,7 @@ impl StateDir {
     /// Writes the document, whole or not at all.
     pub fn write(&self, state: &State) -> Result<()> {
         let doing = || format!("write {:?}", self.path.join(FILE));
-        let json = serde_json::to_vec(state).map_err(|source| Error::Json { file: self.path.join(FILE), source })?;
+        let json = serde_json::to_vec(state).in_file(&self.path.join(FILE))?;
         let temporary = self.path.join(".state.json");
         fs::File::create(&temporary).and_then(|mut f| f.write_all(&json)).doing(doing)?;
         fs::rename(&temporary, self.path.join(FILE)).doing(doing)
@@ -237,7 +237,7 @@ impl StateDir {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             read => {
                 let bytes = read.doing(|| format!("read {file:?}"))?;
-                serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Json { file, source })
+                serde_json::from_slice(&bytes).map(Some).in_file(&file)
             }
         }
     }

@@ -231,14 +231,17 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
         "update" => Command::Update { id: id(m), resources: new_resources(m)? },
         "spec" => Command::Spec { bundle: path(m, "bundle"), rootless: m.get_flag("rootless") },
         "features" => Command::Features,
-        "plan" => Command::Plan { options: create(m), json: m.get_flag("json") },
+        "plan" => {
+            let id = text(m, "id").unwrap_or_else(|| PLANNED_ID.into());
+            Command::Plan { options: CreateOptions { id, ..create(m) }, json: m.get_flag("json") }
+        }
         unsupported => return Err(format!("not supported yet: {unsupported}")),
     })
 }
 
 fn create(m: &ArgMatches) -> CreateOptions {
     CreateOptions {
-        id: text(m, "id").unwrap_or_else(|| PLANNED_ID.into()),
+        id: text(m, "id").unwrap_or_default(),
         bundle: path(m, "bundle").unwrap_or_else(|| ".".into()),
         config: path(m, "config"),
         console_socket: path(m, "console-socket"),

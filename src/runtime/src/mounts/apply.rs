@@ -54,6 +54,10 @@ fn bind(root: &Root, plan: &MountPlan, source: Source) -> Result<()> {
     let doing = || format!("{}: bind to {:?}", plan.property, plan.destination);
     let target = mount_point(root, &plan.destination, source.is_dir).doing(doing)?;
     check_place(plan, target.as_fd(), Some(source.tree.as_fd()))?;
+    if !source.is_dir && path::is_dir(&target).doing(doing)? {
+        let problem = format!("{:?} is a directory, and the source is a file", plan.destination);
+        return Err(config(format!("{}.destination", plan.property), problem));
+    }
     set_attributes(source.tree.as_fd(), &plan.options).doing(doing)?;
     attach(source.tree.as_fd(), target.as_fd()).doing(doing)
 }

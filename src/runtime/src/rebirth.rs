@@ -1,0 +1,43 @@
+//! One clone more, where the process that joins namespaces may not be the one that runs in them.
+//!
+//! * `create` in a joined user namespace: the container's new namespaces have to belong to that user namespace, so they are
+//!   made by a process that is in it already.
+//! * `exec`: a process is seen by the container from the moment it is born in its pid namespace. Until it has the
+//!   container's root and none of the host's fds, a container with CAP_SYS_PTRACE could reach the host through its `/proc` entry
+//!   (CVE-2016-9962). So a process outside joins everything and closes everything, and its child is born clean.
+
+use crate::error::{Doing, Result};
+use crate::handshake::{Channel, Frame, Turn};
+use rrt_sys::process::{self, CLONE_PARENT, SingleThreaded, clone3};
+use rrt_sys::socket;
+use std::convert::Infallible;
+use std::os::fd::AsFd;
+
+/// Makes a sibling in `namespaces` that goes on with `sequence`, tells the parent, and ends this process.
+///
+/// # Errors
+/// When the sibling could not be made or the parent did not take it.
+pub fn hand_over(
+    token: &SingleThreaded,
+    channel: &Channel,
+    namespaces: i32,
+    sequence: impl FnOnce() -> Result<Infallible>,
+) -> Result<Infallible> {
+    let (wait, left) = socket::pipe().doing(|| "make a pipe to the next process".into())?;
+    let born = clone3(token, namespaces | CLONE_PARENT, None, || {
+        // The socket is ours when our predecessor has left it: its end of the pipe closes with it.
+        let waited = process::wait_until_left(wait.as_fd(), left.as_fd()).doing(|| "wait for our turn".into());
+        let Err(error) = waited.and_then(|()| sequence());
+        report_and_exit(channel, error)
+    })
+    .doing(|| format!("make the process in new namespaces ({})", crate::namespaces::describe(namespaces)))?;
+    channel.ask(Turn::Born, Some(born.pidfd.as_fd()))?;
+    process::exit_now(0)
+}
+
+/// The end of every child that could not become its program.
+pub fn report_and_exit(channel: &Channel, error: crate::Error) -> ! {
+    // The other side may be gone; then nobody is left to be told.
+    let _ = channel.send(&Frame::failed(error), None);
+    process::exit_now(1)
+}
