@@ -113,6 +113,7 @@ fn launch(
         tasks,
         inherited: options.preserve_fds,
     };
+    set_affinity(&plan.exec_affinity.0, "initial")?;
     let mut child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), || joiner.run());
     if matches!(&child, Err(e) if e.is(errno::EBUSY)) && options.cgroup.is_empty() {
         // A cgroup that hands controllers down takes no processes: a systemd in the container has moved itself, and everything
@@ -126,6 +127,14 @@ fn launch(
     let child = made.insert(child);
     let master = launch::attend(&turns, child, &channel, plan, endpoints, &mut Announce { plan, endpoints })?;
     Ok((channel, master))
+}
+
+/// `process.execCPUAffinity`; an empty list leaves it as it is.
+fn set_affinity(cpus: &[usize], name: &str) -> Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    rrt_sys::limits::set_affinity(cpus).doing(|| format!("process.execCPUAffinity.{name}"))
 }
 
 /// The only answer that an exec needs beyond those every launch has.
@@ -178,6 +187,7 @@ impl Joiner<'_> {
         for tasks in &self.tasks {
             path::write_once(tasks, b"0").doing(|| "join the container's cgroup".into())?;
         }
+        set_affinity(&self.plan.exec_affinity.1, "final")?;
         // All namespaces in one call, and with the mount namespace its root; the pid namespace is for the next process.
         if self.namespaces != 0 {
             namespace::join_process(self.token, self.container.as_fd(), self.namespaces)
@@ -226,7 +236,7 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
     };
     let host =
         Grantable { capabilities: creds::permitted_set().doing(|| "read the runtime's own capabilities".into())? };
-    let planned = ProcessPlan::new(&process, "process", host)?;
+    let planned = ProcessPlan::plan(&process, "process", host)?;
     planned.warnings.iter().for_each(log::warn);
     Ok(planned.process)
 }

@@ -158,7 +158,8 @@ impl NamespacePlan {
         let gids = linux.gid_mappings().as_deref().unwrap_or_default();
         if !self.is_new(kind::USER) {
             // Mappings beside a joined user namespace only describe it (for idmapped mounts), as with runc.
-            if !(uids.is_empty() && gids.is_empty()) && !self.is_joined(kind::USER) {
+            let given = !uids.is_empty() || !gids.is_empty();
+            if given && !self.is_joined(kind::USER) {
                 let hint = "given without a user namespace; add {\"type\": \"user\"} to linux.namespaces or remove it";
                 return Err(config(if uids.is_empty() { "linux.gidMappings" } else { "linux.uidMappings" }, hint));
             }

@@ -90,7 +90,7 @@ impl Plan {
         let namespaces = NamespacePlan::new(linux)?;
         let process =
             spec.process().as_ref().ok_or_else(|| config("process", "missing; it names the program to run"))?;
-        let planned = ProcessPlan::new(process, "process", Grantable { capabilities: host.capabilities })?;
+        let planned = ProcessPlan::plan(process, "process", Grantable { capabilities: host.capabilities })?;
         let (mut process, warnings) = (planned.process, planned.warnings);
         process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
 

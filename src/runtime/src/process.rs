@@ -39,6 +39,9 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedAttr>,
     /// `ioPriority`: class and level.
     pub io_priority: Option<(u8, u8)>,
+    /// `execCPUAffinity`: the CPUs of the runtime before `exec` enters the container's cgroup, and of the process after it;
+    /// empty: not set. The init of a container takes no notice of it.
+    pub exec_affinity: (Vec<usize>, Vec<usize>),
     /// `terminal`
     pub terminal: bool,
     /// `consoleSize`: rows and columns.
@@ -77,7 +80,7 @@ pub struct Planned {
 
 impl ProcessPlan {
     /// Settles `process`; `at` is its name in errors, `process` or the file's name.
-    pub fn new(process: &Process, at: &str, host: Grantable) -> Result<Planned> {
+    pub fn plan(process: &Process, at: &str, host: Grantable) -> Result<Planned> {
         refuse_unsupported(process, at)?;
         let args = process.args().clone().unwrap_or_default();
         if args.is_empty() {
@@ -108,6 +111,7 @@ impl ProcessPlan {
             oom_score_adj: oom_score_adj(process, at)?,
             scheduler: scheduler(process, at)?,
             io_priority: io_priority(process, at)?,
+            exec_affinity: exec_affinity(process, at)?,
             terminal: process.terminal().unwrap_or(false),
             console_size: console_size(process, at)?,
         };
@@ -137,9 +141,6 @@ fn refuse_unsupported(process: &Process, at: &str) -> Result<()> {
     }
     if given(process.selinux_label()) {
         return Err(Error::Unsupported(format!("{at}.selinuxLabel")));
-    }
-    if process.exec_cpu_affinity().is_some() {
-        return Err(Error::Unsupported(format!("{at}.execCPUAffinity")));
     }
     Ok(())
 }
@@ -339,6 +340,33 @@ fn io_priority(process: &Process, at: &str) -> Result<Option<(u8, u8)>> {
     }
 }
 
+fn exec_affinity(process: &Process, at: &str) -> Result<(Vec<usize>, Vec<usize>)> {
+    let Some(affinity) = process.exec_cpu_affinity() else { return Ok(Default::default()) };
+    let cpus = |list: &Option<String>, name: &str| {
+        let list = list.as_deref().unwrap_or_default();
+        cpu_list(list).ok_or_else(|| {
+            config(format!("{at}.execCPUAffinity.{name}"), format!("{list:?} is not a list of CPUs as \"0-3,7\""))
+        })
+    };
+    Ok((cpus(affinity.initial(), "initial")?, cpus(affinity.cpu_affinity_final(), "final")?))
+}
+
+/// The CPUs of a list in the kernel's format (cpuset(7), "List format"); `None` when it is none.
+fn cpu_list(list: &str) -> Option<Vec<usize>> {
+    /// More than any machine has: a range must not become a list that fills memory.
+    const MOST: usize = 8192;
+    let mut cpus = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        if first > last || last >= MOST {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
 fn console_size(process: &Process, at: &str) -> Result<Option<(u16, u16)>> {
     // Without a terminal the size means nothing (spec: MUST be ignored).
     let Some(size) = process.console_size().filter(|_| process.terminal().unwrap_or(false)) else { return Ok(None) };
@@ -365,7 +393,7 @@ mod tests {
 
     fn plan(extra: &str) -> Result<Planned> {
         let json = format!(r#"{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["true"]{extra}}}"#);
-        ProcessPlan::new(&serde_json::from_str(&json).unwrap(), "process", Grantable { capabilities: 0b1111 })
+        ProcessPlan::plan(&serde_json::from_str(&json).unwrap(), "process", Grantable { capabilities: 0b1111 })
     }
 
     #[test]
@@ -382,6 +410,15 @@ mod tests {
         let caps = p.process.capabilities;
         assert_eq!((caps.bounding, caps.permitted, caps.inheritable), (1, 1, 0));
         assert!(p.warnings[0].contains("CAP_SYS_ADMIN") && !p.warnings[0].contains("CAP_CHOWN"), "{:?}", p.warnings);
+    }
+
+    #[test]
+    fn cpu_lists_are_the_kernels() {
+        assert_eq!(cpu_list("0-2,7, 9"), Some(vec![0, 1, 2, 7, 9]));
+        assert_eq!(cpu_list(""), Some(vec![]));
+        for bad in ["3-1", "a", "1-", "-1", "0-99999999"] {
+            assert_eq!(cpu_list(bad), None, "{bad}");
+        }
     }
 
     #[test]

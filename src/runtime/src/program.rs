@@ -25,7 +25,8 @@ impl Program {
     /// 1. what needs privileges: scheduling, limits, the owner of the standard streams;
     /// 2. no_new_privs and the bounding set, while CAP_SETPCAP is still there;
     /// 3. groups, then group, then user; the permitted capabilities are kept over the change and cut down after it;
-    /// 4. the working directory, as the user, and checked to be inside the root (CVE-2024-21626);
+    /// 4. the working directory, which may be closed to the user, so it is entered before; only if root is refused (a network
+    ///    file system's) the user tries; and checked to be inside the root (CVE-2024-21626);
     /// 5. the program, as the user, so that `create` names a missing one before `start`.
     pub fn prepare(plan: &ProcessPlan, channel: &Channel, user_namespace: bool) -> Result<Program> {
         if let Some(attr) = plan.scheduler {
@@ -45,9 +46,15 @@ impl Program {
         if plan.no_new_privileges {
             process::set_no_new_privileges().doing(|| "process.noNewPrivileges".into())?;
         }
+        let entered = process::chdir(&plan.cwd);
         become_user(plan)?;
         process::umask(plan.umask.unwrap_or(0o022));
-        enter_cwd(&plan.cwd)?;
+        match entered {
+            Err(e) if e.is(errno::EACCES) || e.is(errno::EPERM) => process::chdir(&plan.cwd),
+            entered => entered,
+        }
+        .doing(|| format!("chdir to process.cwd ({:?})", plan.cwd))?;
+        check_cwd(&plan.cwd)?;
         Program::find(plan, home)
     }
 
@@ -140,10 +147,9 @@ fn own_standard_streams(uid: u32) -> Result<()> {
     Ok(())
 }
 
-fn enter_cwd(cwd: &Path) -> Result<()> {
-    process::chdir(cwd).doing(|| format!("chdir to process.cwd ({cwd:?})"))?;
+/// A directory that is not below the root, reached through a leaked fd or a magic link, is refused (CVE-2024-21626).
+fn check_cwd(cwd: &Path) -> Result<()> {
     let now = process::getcwd().doing(|| "process.cwd".into())?;
-    // A directory that is not below the root, reached through a leaked fd or a magic link (CVE-2024-21626).
     if now.to_bytes().first() != Some(&b'/') {
         return Err(Error::Init(format!("process.cwd: {cwd:?} is outside the container's root; refused")));
     }

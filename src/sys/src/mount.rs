@@ -205,8 +205,7 @@ pub fn fchdir(dir: impl AsFd) -> Result<()> {
     rustix::process::fchdir(&dir).named(|| format!("fchdir({})", dir.as_fd().as_raw_fd()))
 }
 
-/// Whether the mount that an fd holds is the one `path` fd stands on: the ids are unique for ever from Linux 6.8,
-/// and unique among live mounts before.
+/// The id of the mount that an fd stands on: unique for ever from Linux 6.8, among live mounts before. statx(2)
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
     use rustix::fs::{AtFlags, StatxFlags};
     /// `STATX_MNT_ID_UNIQUE`, Linux 6.8; older kernels ignore the bit and `MNT_ID` answers.

@@ -2,11 +2,11 @@
 
 use crate::error::{Named, Result, SysError};
 use crate::path::retry;
-use crate::process::{Child, ExecArgs, Exit, SingleThreaded, clone3, dup_onto_stdio, exit_now};
+use crate::process::{Child, ExecArgs, Exit, SingleThreaded, clone3, close_all_but, dup_onto_stdio, exit_now};
 use crate::{signal, socket};
 use rustix::fs::MemfdFlags;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How much of a helper's output is kept for the error message, in bytes.
@@ -43,6 +43,8 @@ pub fn run(
             dup_onto_stdio(input.as_fd(), 0)?;
             dup_onto_stdio(output_end.as_fd(), 1)?;
             dup_onto_stdio(output_end.as_fd(), 2)?;
+            // Its standard streams are all that a helper gets: not ours, and not what our caller left open.
+            close_all_but(&[failure_end.as_raw_fd()])?;
             signal::reset()
         })();
         let error = setup.err().unwrap_or_else(|| args.exec(path));

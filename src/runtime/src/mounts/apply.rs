@@ -78,7 +78,11 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
         mount_options.rec_set &= !attr::RDONLY;
     }
     let attrs = mount::attr_from_bits(mount_options.set);
-    let options = plan.fs_options();
+    let mut options = plan.fs_options();
+    if fstype == "tmpfs" && !options.iter().any(|o| o.starts_with("mode=")) {
+        // As in runc: a tmpfs over /tmp is as open as the image's /tmp was.
+        options.push(format!("mode={:o}", path::fstat(&target).doing(doing)?.st_mode & 0o7777));
+    }
     // mountinfo shows a source for each mount; tools expect the type there when config.json has none.
     let source = OsStr::new(source.unwrap_or(fstype));
     let new = match mount::new_fs(OsStr::new(fstype), Some(source), &options, attrs) {
@@ -92,6 +96,9 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
             .doing(|| format!("{}: tmpcopyup of {:?}", plan.property, plan.destination))?;
     }
     attach(new.as_fd(), target.as_fd()).doing(doing)?;
+    if matches!(fstype, "proc" | "sysfs") {
+        check_attached(root, plan, new.as_fd())?;
+    }
     if let Some(on) = plan.options.iversion {
         set_iversion(new.as_fd(), on).doing(doing)?;
     }
@@ -161,6 +168,18 @@ fn ordinary_directory(root: &Root, plan: &MountPlan) -> Result<OwnedFd> {
         })?;
     }
     Ok(dir)
+}
+
+/// Checks that the path leads to the mount just made: somebody who shares the root file system may have renamed a directory
+/// meanwhile, and the container would take something else for its procfs (CVE-2019-19921).
+fn check_attached(root: &Root, plan: &MountPlan, new: BorrowedFd<'_>) -> Result<()> {
+    let doing = || format!("{}: look at {:?} again", plan.property, plan.destination);
+    let found = root.resolve(&plan.destination).doing(doing)?;
+    if mount::mount_id(found.as_fd()).doing(doing)? == mount::mount_id(new).doing(doing)? {
+        return Ok(());
+    }
+    let problem = format!("{:?} was changed while it was being mounted; refused", plan.destination);
+    Err(config(format!("{}.destination", plan.property), problem))
 }
 
 /// Refuses a place inside procfs, unless it is one that lxcfs may cover; asked of the place's fd, so that no symlink
