@@ -3,6 +3,7 @@
 //! A function here is one call (or the retry of one), named after what it does, with its man page. Errors are
 //! [`SysError`], which prints the failed call as strace would; what the call was for is said by the caller.
 
+pub mod alloc;
 pub mod bpf;
 pub mod creds;
 mod error;

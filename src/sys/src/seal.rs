@@ -26,10 +26,12 @@ pub fn is_immutable(file: &Path) -> Result<bool> {
 
 /// Whether the file lies on a read-only overlay or is a sealed memory file, as [`overlay`] and [`memory_file`] make them.
 pub fn is_sealed(file: &Path) -> Result<bool> {
+    /// `ST_RDONLY` of statfs(2)
+    const READ_ONLY: u64 = 1;
     let fd = path::open(file, OFlags::RDONLY)?;
-    let s = rustix::fs::fstatvfs(&fd).named(|| format!("fstatvfs({file:?})"))?;
-    if path::fs_magic(&fd)? == OVERLAY_MAGIC {
-        return Ok(s.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    let fs = rustix::fs::fstatfs(&fd).named(|| format!("fstatfs({file:?})"))?;
+    if fs.f_type as u64 == OVERLAY_MAGIC {
+        return Ok(fs.f_flags as u64 & READ_ONLY != 0);
     }
     Ok(rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(all_seals())))
 }

@@ -77,7 +77,9 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
         mount_options.set &= !attr::RDONLY;
         mount_options.rec_set &= !attr::RDONLY;
     }
-    let attrs = mount::attr_from_bits(mount_options.set);
+    // Given at birth; a new mount has nothing to be cleared, so that mostly no second call is needed for attributes.
+    let attrs = mount::attr_from_bits(std::mem::take(&mut mount_options.set));
+    mount_options.clear = 0;
     let mut options = plan.fs_options();
     if fstype == "tmpfs" && !options.iter().any(|o| o.starts_with("mode=")) {
         // As in runc: a tmpfs over /tmp is as open as the image's /tmp was.
