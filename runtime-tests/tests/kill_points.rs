@@ -1,4 +1,5 @@
-//! The runtime dies at any moment, and `delete --force` removes everything that it leaves.
+//! The runtime dies at any moment, and `delete --force` removes everything that it leaves. Its init dies, or a system call
+//! fails, and the runtime itself says so in one line and leaves nothing.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -120,4 +121,65 @@ kill_points! {
     start_after_delays start_at_system_calls 2
     exec_after_delays exec_at_system_calls 3
     delete_after_delays delete_at_system_calls 4
+}
+
+/// What only the container's init calls, so that strace counts its calls and not the parent's.
+const CALLS_OF_INIT: &str =
+    "openat2,move_mount,mknodat,symlinkat,setsid,pivot_root,sethostname,capset,fchdir,keyctl,umount2";
+/// What the parent calls to set the container up.
+const CALLS_OF_THE_PARENT: &str =
+    "openat,mkdirat,clone3,socketpair,open_tree,mount_setattr,fsopen,fsmount,rename,bind,sendmsg";
+
+/// Runs `true` with the fault at the first, second, third … of the calls, until the fault comes after the last.
+fn with_faults(options: &[&str], calls: &str, fault: &str) {
+    if Command::new("strace").arg("-V").output().is_err() {
+        skip!("strace is not installed");
+    }
+    let stride = if std::env::var_os("RT_EVERY_CALL").is_some() { 1 } else { 3 };
+    for n in (1..1000).step_by(stride) {
+        let c = Container::new().args(&["true"]);
+        c.write_config();
+        let inject = format!("inject={calls}:{fault}:when={n}");
+        let inner = c.command("run", &[], &[]);
+        let mut outer = Command::new("strace");
+        outer
+            .current_dir(&c.dir)
+            .stdin(std::process::Stdio::null())
+            .args(["-qqq", "-o", "calls", "-e", &inject])
+            .args(options);
+        outer.arg(inner.get_program()).args(inner.get_args());
+        let out = run(&mut outer, &c.dir);
+        let log = std::fs::read_to_string(c.dir.join("calls")).expect("log of strace");
+        let at = log.lines().find(|l| l.contains("INJECTED") || l.contains("killed by")).unwrap_or_default();
+        eprintln!("{fault}, the {n}th of the calls: {at}");
+        // Some faults are of no consequence: a kernel without the call has another.
+        if out.code != 0 {
+            assert_eq!(out.code, 1, "{out}");
+            assert_eq!(out.stderr.lines().count(), 1, "a failure is told in one line: {out}");
+        }
+        c.assert_gone();
+        if at.is_empty() {
+            assert_eq!(out.code, 0, "{out}");
+            assert!(n > 5, "the fault was never met: {log}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn init_dies_at_each_of_its_calls() {
+    known!("runc", "*", "its init makes other calls, from several threads");
+    with_faults(&["-f"], CALLS_OF_INIT, "signal=SIGKILL");
+}
+
+#[test]
+fn each_call_of_init_fails() {
+    known!("runc", "*", "its init makes other calls, from several threads");
+    with_faults(&["-f"], CALLS_OF_INIT, "error=EIO");
+}
+
+#[test]
+fn each_call_of_the_parent_fails() {
+    known!("runc", "*", "it makes other calls, from several threads");
+    with_faults(&[], CALLS_OF_THE_PARENT, "error=EIO");
 }
