@@ -155,6 +155,10 @@ impl Runtime {
         if let Some(own) = own_pid_namespace {
             namespace::join(&token, own.as_fd(), kind::PID).doing(|| "return to the own pid namespace".into())?;
         }
+        // It exists: a `delete --force` may have to end it while it hangs, in a hook or on a dead network file system.
+        state.init = Some(InitProcess::of(child.pid)?);
+        dir.write(&state)?;
+
         // The rest is init's sequence; we answer what it asks, in the order both sides know.
         let mut answers =
             Answers { plan, state: &mut state, dir, endpoints, channel: &channel, token: &token, hooks_ran: false };
@@ -190,23 +194,22 @@ impl Attend for Answers<'_> {
                 .doing(|| "linux.timeOffsets: write timens_offsets".into()),
             Turn::Hooks => {
                 self.hooks_ran = true;
-                self.state.init = Some(InitProcess::of(child.pid)?);
-                // A hook may take its time, and start processes in the container's cgroup: from here on a `delete --force` has to
-                // know whom to kill.
-                self.dir.write(self.state)?;
                 let state = self.state.for_hooks(Status::Creating);
                 let stop = Some(self.channel.as_fd());
                 hooks::run(self.token, &self.plan.hooks.prestart, &state, stop)?;
                 hooks::run(self.token, &self.plan.hooks.create_runtime, &state, stop)
             }
             Turn::Ready => {
-                self.state.init = Some(InitProcess::of(child.pid)?);
                 self.state.ready = true;
                 launch::set_oom_score(&self.plan.process, child)?;
                 self.dir.write(self.state)?;
                 self.endpoints.announce(child, "standard")
             }
-            Turn::Born | Turn::Console | Turn::Limits => Ok(()),
+            Turn::Born => {
+                self.state.init = Some(InitProcess::of(child.pid)?);
+                self.dir.write(self.state)
+            }
+            Turn::Console | Turn::Limits => Ok(()),
         }
     }
 }

@@ -21,7 +21,7 @@ impl Runtime {
     /// [`Error::Status`] when it runs and `force` is not given.
     pub fn delete(&self, id: &str, force: bool) -> Result<()> {
         if force {
-            interrupt_create(&self.root, id);
+            interrupt(&self.root, id);
         }
         let dir = match StateDir::open(&self.root, id) {
             Err(Error::NotFound(_)) if force => return Ok(()),
@@ -42,11 +42,11 @@ impl Runtime {
     }
 }
 
-/// Kills the init of a `create` that is still at work, perhaps waiting for a hook without a timeout: it holds the lock, and lets go
-/// when its init is gone. Whatever cannot be read here the lock's next holder will see.
-fn interrupt_create(root: &Path, id: &str) {
+/// Kills init without waiting for the lock: a `create` or `start` that hangs, in a hook without a timeout or on a dead network file
+/// system, holds it, and lets go when init is gone. Whatever cannot be read here the lock's next holder will see.
+fn interrupt(root: &Path, id: &str) {
     let state = StateDir::open_unlocked(root, id).and_then(|dir| dir.read());
-    if let Ok(Some(State { ready: false, init: Some(init), .. })) = state
+    if let Ok(Some(State { init: Some(init), .. })) = state
         && let Ok(pidfd) = init.pidfd()
     {
         let _ = process::send_signal(pidfd.as_fd(), 9);

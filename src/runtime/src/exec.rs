@@ -193,6 +193,13 @@ impl Joiner<'_> {
             namespace::join_process(self.token, self.container.as_fd(), self.namespaces)
                 .doing(|| "join the container's namespaces".into())?;
         }
+        if self.namespaces & kind::USER != 0 {
+            // Who makes the terminal has to be somebody in there. Without a root in the mapping it stays nobody's.
+            match creds::set_ids(0, 0) {
+                Err(e) if e.is(errno::EINVAL) => {}
+                done => done.doing(|| "become the user namespace's root".into())?,
+            }
+        }
         // What the container will see has nothing of the host any more.
         process::close_all_but(&inherited.chain([own[0]]).collect::<Vec<_>>()).doing(doing)
     }
@@ -218,6 +225,7 @@ impl Joiner<'_> {
             other => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),
         }
         keep_inherited(self.inherited)?;
+        self.channel.send(&Frame::Executing, None)?;
         Err(program.exec())
     }
 }

@@ -17,7 +17,8 @@
 //!      <- Go     after each
 //!   then the start gate (`create`) or this same socket (`run`, `exec`):
 //!      <- Start  with the container's state for the startContainer hooks
-//!   end of file: execve has closed the socket, the program runs
+//!   Executing    the next call is execve; then
+//!   end of file: execve has closed the socket, the program runs. Without `Executing` before it: the child was killed
 //!   Failed {stage, text}  at any time, instead of a turn or after Start; the child then ends
 //! ```
 //!
@@ -69,6 +70,8 @@ pub enum Frame {
     Start(String),
     /// The child failed: the text says where and why.
     Failed(String),
+    /// The child's next call is execve.
+    Executing,
 }
 
 /// The longest packet either side sends: a state document with a container's annotations fits. A longer text is cut.
@@ -88,6 +91,7 @@ impl Frame {
         let (kind, body): (u8, &[u8]) = match self {
             Frame::Turn(t) => return vec![1, *t as u8],
             Frame::Go => (2, b""),
+            Frame::Executing => (5, b""),
             Frame::Start(text) => (3, text.as_bytes()),
             Frame::Failed(text) => (4, text.as_bytes()),
         };
@@ -107,6 +111,7 @@ impl Frame {
             (2, []) => Some(Frame::Go),
             (3, _) => Some(Frame::Start(text())),
             (4, _) => Some(Frame::Failed(text())),
+            (5, []) => Some(Frame::Executing),
             _ => None,
         }
     }
@@ -164,15 +169,25 @@ impl Channel {
         }
     }
 
-    /// Parent: waits for the child to execute its program: end of file is success.
+    /// Parent: waits for the child to execute its program: `Executing`, then end of file.
+    ///
+    /// # Errors
+    /// What the child reports, or that it ended before.
     pub fn await_exec(&self) -> Result<()> {
-        match self.receive() {
-            Ok(None) => Ok(()),
-            Ok(Some((Frame::Failed(text), _))) => Err(Error::Init(text)),
-            Ok(Some((other, _))) => Err(Error::Init(format!("{other:?} where the program should have been executed"))),
-            // The child was killed with our packet unread: whoever waits for it learns how it ended.
-            Err(Error::System { source, .. }) if source.is(rrt_sys::errno::ECONNRESET) => Ok(()),
-            Err(e) => Err(e),
+        let mut executing = false;
+        loop {
+            match self.receive() {
+                Ok(Some((Frame::Executing, _))) => executing = true,
+                Ok(Some((Frame::Failed(text), _))) => return Err(Error::Init(text)),
+                Ok(Some((other, _))) => return Err(Error::Init(format!("{other:?} instead of the program"))),
+                Ok(None) if executing => return Ok(()),
+                Ok(None) => return Err(killed_before_exec()),
+                // Killed with our packet unread.
+                Err(Error::System { source, .. }) if source.is(rrt_sys::errno::ECONNRESET) => {
+                    return Err(killed_before_exec());
+                }
+                Err(e) => return Err(e),
+            }
         }
     }
 
@@ -182,6 +197,10 @@ impl Channel {
     }
 }
 
+fn killed_before_exec() -> Error {
+    Error::Init("the container's init was killed before it executed the program".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +208,12 @@ mod tests {
     #[test]
     fn every_frame_survives_the_wire() {
         let turns = Turn::ALL.map(Frame::Turn);
-        for frame in turns.into_iter().chain([Frame::Go, Frame::Start("{}".into()), Frame::Failed("x: é".into())]) {
+        for frame in turns.into_iter().chain([
+            Frame::Go,
+            Frame::Executing,
+            Frame::Start("{}".into()),
+            Frame::Failed("x: é".into()),
+        ]) {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
     }

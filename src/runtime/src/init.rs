@@ -181,6 +181,7 @@ impl Init<'_> {
         let state = self.wait_for_start()?;
         hooks::run(token, &plan.hooks.start_container, &state, None)?;
         self.keep_inherited()?;
+        self.channel.send(&Frame::Executing, None)?;
         Err(program.exec())
     }
 

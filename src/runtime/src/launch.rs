@@ -5,7 +5,7 @@ use crate::error::{Doing, Error, Result};
 use crate::handshake::{Channel, Frame, Turn};
 use crate::process::ProcessPlan;
 use crate::program::set_limits;
-use rrt_sys::process::{self, Child, Exit, inherited_fd};
+use rrt_sys::process::{self, Child, Exit};
 use rrt_sys::{OFlags, path, socket};
 use std::fs;
 use std::io::Write;
@@ -117,6 +117,7 @@ pub fn attend(
             (Turn::Born, Some(pidfd)) => {
                 let born = process::from_pidfd(pidfd).doing(|| "take over the container's init".into())?;
                 first = Some(std::mem::replace(child, born));
+                with.attend(Turn::Born, child)?;
             }
             (Turn::Born, None) => return Err(Error::Init("the container's init came without a pidfd".into())),
             (Turn::Limits, _) => set_limits(child.pid, plan)?,
@@ -143,9 +144,10 @@ pub fn died(child: &Child) -> Error {
     Error::Init(format!("the child {how} before the program was executed"))
 }
 
-/// Checks that the fds to be inherited are there.
+/// Checks that the fds to be inherited are there and are the caller's: a number that the caller left free may by now be a
+/// directory of the host that we have opened, which no container may ever get (CVE-2024-21626).
 pub fn require_inherited(count: u32) -> Result<()> {
-    let missing = (3..3 + count as i32).find(|fd| inherited_fd(*fd).is_none());
+    let missing = (3..).take(count as usize).find(|fd| !process::is_passed(*fd));
     match missing {
         Some(fd) => Err(Error::Usage(format!("--preserve-fds {count}: fd {fd} is not open; pass fewer, or open it"))),
         None => Ok(()),

@@ -188,7 +188,7 @@ fn pass_sockets(
 ) -> Result<u32> {
     let mut kept = options.preserve_fds;
     if let Some((count, names)) = &host.listen_fds {
-        kept += count;
+        kept = kept.saturating_add(*count);
         process.env.push(format!("LISTEN_FDS={count}"));
         // The program is process 1 of its pid namespace.
         process.env.push("LISTEN_PID=1".into());

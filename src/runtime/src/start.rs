@@ -11,7 +11,7 @@ use crate::{RunOptions, Runtime};
 use rrt_sys::process::SingleThreaded;
 use rrt_sys::signal::Signals;
 use rrt_sys::{process, socket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 impl Runtime {
     /// `start`: has the program of a created container executed, and says whether that worked.
@@ -25,9 +25,8 @@ impl Runtime {
             Status::Created => {}
             Status::Stopped => return Err(Error::Status("cannot start a container that has stopped".into())),
             Status::Creating => return Err(Error::Status("cannot start a container that is being created".into())),
-            Status::Running | Status::Paused => {
-                return Err(Error::Status("cannot start an already running container".into()));
-            }
+            Status::Running => return Err(Error::Status("cannot start an already running container".into())),
+            Status::Paused => return Err(Error::Status("cannot start a paused container; resume it first".into())),
         }
         let Some(init) = state.init else { return Err(Error::Status("the container has no init".into())) };
         let pidfd = init.pidfd()?;
@@ -39,9 +38,9 @@ impl Runtime {
         crate::log::debug(format!("start {id:?}: the program runs"));
         // It tells `created` from `running` no more, and a second `start` should not find it.
         let _ = std::fs::remove_file(dir.path().join(GATE));
-        run_poststart(&state)?;
-        // A service manager may ask for `state` or `kill` while we wait for the program's word.
+        // The container runs, and others may act on it while a hook takes its time or the program has not said that it is ready.
         drop(dir);
+        run_poststart(&state, pidfd.as_fd())?;
         match proxy {
             Some(proxy) => proxy.wait(pidfd.as_fd(), init.pid),
             None => Ok(()),
@@ -71,15 +70,14 @@ impl Runtime {
         // Before the program runs: the first thing it asks may be the terminal's size.
         let terminal = created.terminal.as_ref().map(|master| Terminal::take_over(master.as_fd())).transpose()?;
         created.start()?;
-        run_poststart(&created.state)?;
+        created.dir.unlock()?;
+        run_poststart(&created.state, created.init.pidfd.as_fd())?;
         let Some(signals) = signals else {
             if let Some(proxy) = proxy {
                 proxy.wait(created.init.pidfd.as_fd(), created.init.pid)?;
             }
             return Ok(0);
         };
-        // Other commands may act on the container while it runs.
-        created.dir.unlock()?;
         let exit = foreground::stand_in(&created.init, signals, terminal.as_ref(), proxy)?;
         Ok(exit.code())
     }
@@ -101,18 +99,17 @@ pub fn block_signals() -> Result<Signals> {
     Signals::block_all().doing(|| "watch for signals".into())
 }
 
-/// Runs the poststart hooks; when one fails the container is stopped (runtime-spec runtime.md, "Lifecycle").
-fn run_poststart(state: &State) -> Result<()> {
+/// Runs the poststart hooks; when one fails the container is stopped (runtime-spec runtime.md, "Lifecycle"). They run to their end
+/// even when the container has ended by then, as a short program does.
+fn run_poststart(state: &State, init: BorrowedFd<'_>) -> Result<()> {
     if state.hooks.poststart.is_empty() {
         return Ok(());
     }
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
     let done = hooks::run(&token, &state.hooks.poststart, &state.for_hooks(Status::Running), None);
-    if done.is_err()
-        && let Some(Ok(pidfd)) = state.init.map(|i| i.pidfd())
-    {
+    if done.is_err() {
         // The hook's error is what counts; a container that has ended by itself meanwhile is stopped as well.
-        let _ = process::send_signal(pidfd.as_fd(), 9);
+        let _ = process::send_signal(init, 9);
     }
     done
 }

@@ -43,7 +43,7 @@ pub struct State {
     /// `annotations` of config.json.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The init process; absent until somebody but its parent had to know of it.
+    /// The init process; absent until it exists.
     pub init: Option<Init>,
     /// Whether init has reached the start gate.
     pub ready: bool,
@@ -292,10 +292,11 @@ impl State {
         if !self.ready {
             return Status::Creating;
         }
-        if waits_at_gate(dir) {
-            return Status::Created;
+        // First, because a frozen init cannot answer at its gate, and `resume` has to find it.
+        if is_frozen(&self.cgroup()) {
+            return Status::Paused;
         }
-        if is_frozen(&self.cgroup()) { Status::Paused } else { Status::Running }
+        if waits_at_gate(dir) { Status::Created } else { Status::Running }
     }
 
     /// The handle on its cgroups.
@@ -327,7 +328,7 @@ pub fn is_frozen(cgroup: &Cgroup) -> bool {
 /// Whether init listens at the start gate. The socket's file alone does not tell: `start` may have been killed between
 /// releasing init and removing it.
 fn waits_at_gate(dir: &StateDir) -> bool {
-    dir.path.join(GATE).exists() && rrt_sys::socket::connect_at(dir.fd(), GATE).is_ok()
+    dir.path.join(GATE).exists() && rrt_sys::socket::is_listening(dir.fd(), GATE)
 }
 
 #[cfg(test)]

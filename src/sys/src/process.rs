@@ -335,12 +335,24 @@ pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
 
 /// A borrowed fd from its number, when that number is open in this process; `None` when it is not.
 ///
-/// For fds that the caller of the runtime passed by number (`--preserve-fds`, `LISTEN_FDS`): they are never closed here.
+/// For fds that the caller of the runtime passed by number (the standard streams, `--preserve-fds`, `LISTEN_FDS`): they are never
+/// closed here.
 pub fn inherited_fd(fd: i32) -> Option<BorrowedFd<'static>> {
+    fd_flags(fd).map(|_| {
+        // SAFETY: the number is open (just asked) and nothing in this one-threaded process owns or closes it.
+        unsafe { BorrowedFd::borrow_raw(fd) }
+    })
+}
+
+/// Whether `fd` is open and came to us over execve, and so is our caller's: every fd of our own is close-on-exec.
+pub fn is_passed(fd: i32) -> bool {
+    fd_flags(fd).is_some_and(|flags| flags & libc::FD_CLOEXEC == 0)
+}
+
+fn fd_flags(fd: i32) -> Option<i32> {
     // SAFETY: F_GETFD reads a flag of the number given, whatever it is. fcntl(2)
-    let open = unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1;
-    // SAFETY: the number is open (just checked) and nothing in this one-threaded process owns or closes it.
-    open.then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    (flags != -1).then_some(flags)
 }
 
 /// dup2(2) onto a standard stream (0, 1 or 2), which stays open across execve.
