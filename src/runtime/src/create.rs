@@ -297,6 +297,7 @@ fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
         ready: false,
         namespaces: kinds,
         own_pid_namespace: ns.is_new(kind::PID),
+        keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         hooks: crate::hooks::HooksPlan {
             poststart: plan.hooks.poststart.clone(),

@@ -7,7 +7,7 @@ use crate::console::Pty;
 use crate::error::{Doing, Error, InFile, Result};
 use crate::foreground::{self, Terminal};
 use crate::handshake::{Channel, Frame, Turn};
-use crate::init::keep_inherited;
+use crate::init::{join_keyring, keep_inherited};
 use crate::launch::{self, Attend, Endpoints};
 use crate::namespaces::kind;
 use crate::process::{Grantable, ProcessPlan};
@@ -110,6 +110,7 @@ fn launch(
         channel: childs_end,
         container,
         namespaces: state.namespaces,
+        keyring: state.keyring.as_deref(),
         tasks,
         inherited: options.preserve_fds,
     };
@@ -162,6 +163,7 @@ struct Joiner<'a> {
     channel: Channel,
     container: OwnedFd,
     namespaces: i32,
+    keyring: Option<&'a str>,
     tasks: Vec<OwnedFd>,
     inherited: u32,
 }
@@ -210,6 +212,9 @@ impl Joiner<'_> {
         process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into())?;
         signal::reset().doing(|| "reset signals".into())?;
         process::setsid().doing(|| "make a session".into())?;
+        if let Some(name) = self.keyring {
+            join_keyring(name)?;
+        }
         if plan.terminal {
             let root = Root::open(Path::new("/")).doing(|| "open the container's root".into())?;
             let pty = Pty::open(&root, plan.console_size)?;

@@ -241,8 +241,9 @@ pub fn keep_inherited(count: u32) -> Result<()> {
     (3..3 + count as i32).filter_map(process::inherited_fd).try_for_each(|fd| process::keep_on_exec(fd).doing(doing))
 }
 
-/// A session keyring of the container's own; where keyrings are absent or forbidden there is none to be shared either.
-fn join_keyring(name: &str) -> Result<()> {
+/// The session keyring of the container, made if it is not there: without it the process would have its caller's keys. Where
+/// keyrings are absent or forbidden there is none to be shared either.
+pub fn join_keyring(name: &str) -> Result<()> {
     use rrt_sys::errno;
     let doing = || "make a session keyring (skip it with --no-new-keyring)".to_string();
     let name = std::ffi::CString::new(name).map_err(|_| Error::Usage("container id with a NUL byte".into()))?;

@@ -51,6 +51,8 @@ pub struct State {
     pub namespaces: i32,
     /// Whether the pid namespace is its own alone: then the end of init ends all its processes.
     pub own_pid_namespace: bool,
+    /// The name of its session keyring, which `exec` joins; absent with `--no-new-keyring`.
+    pub keyring: Option<String>,
     /// Its cgroups.
     pub cgroup: SavedCgroup,
     /// Hooks still to be run.

@@ -16,6 +16,9 @@ use std::path::{Component, Path, PathBuf};
 /// container may rename for ever; after this many tries it loses its mount, not our time.
 const RACE_RETRIES: u32 = 256;
 
+/// How many symlinks a path may go through, as in the kernel (path_resolution(7)).
+const SYMLINKS: u32 = 40;
+
 /// A directory below which all lookups stay: absolute symlinks and `..` are taken relative to it.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
@@ -71,46 +74,74 @@ impl Root {
     /// Makes the directory `path` and its missing parents below the root, and returns it as `O_PATH`.
     ///
     /// The existing part is resolved by the kernel; each missing component is then made and opened by fd without
-    /// following symlinks, so that nothing is ever made outside the root (CVE-2024-45310).
+    /// following symlinks, so that nothing is ever made outside the root (CVE-2024-45310). A symlink whose target is missing
+    /// (`/var/run -> /run` without a `/run`) is read, and its target made, below the root like any other path.
     ///
     /// # Errors
-    /// ENOTDIR when a component is a file or a dangling symlink; EINVAL when a missing part contains `..`.
+    /// ENOTDIR when a component is a file, ELOOP after 40 symlinks, EINVAL when a missing part contains `..`.
     pub fn mkdir_all(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
-        match self.open_at(path, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(e) if e.is(libc::ENOENT) => {}
-            done => return done,
+        let mut path = path.to_path_buf();
+        for _ in 0..SYMLINKS {
+            match self.open_at(&path, OFlags::PATH | OFlags::DIRECTORY) {
+                Err(e) if e.is(libc::ENOENT) => {}
+                done => return done,
+            }
+            let (mut dir, prefix, missing) = self.existing_part(&path)?;
+            // `existing_part` finds at least one missing name, or the whole would have been found above.
+            if let Some(target) = missing.first().and_then(|name| readlinkat(dir.as_fd(), name).ok()) {
+                let rest: PathBuf = missing[1..].iter().collect();
+                path = prefix.join(target).join(rest);
+                continue;
+            }
+            for name in missing {
+                dir = mkdir_at(dir.as_fd(), name, mode)?;
+            }
+            return Ok(dir);
         }
+        Err(SysError::new(format!("mkdir_all({path:?})"), libc::ELOOP))
+    }
+
+    /// The deepest directory on the way to `path` that exists, its path, and the names below it.
+    fn existing_part<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a Path, Vec<&'a OsStr>)> {
         let mut prefix = path;
         let mut missing: Vec<&OsStr> = Vec::new();
-        let mut dir = loop {
+        loop {
             let Some(name) = prefix.file_name() else {
-                // Only `..` components have no file name here; what they would mean under a missing directory is unclear.
+                // Only `..` has no file name here; what it would mean under a missing directory is unclear.
                 return Err(SysError::new(format!("mkdir_all({path:?})"), libc::EINVAL));
             };
             missing.push(name);
             prefix = prefix.parent().unwrap_or(Path::new("/"));
             match self.open_at(prefix, OFlags::PATH | OFlags::DIRECTORY) {
                 Err(e) if e.is(libc::ENOENT) => {}
-                found => break found?,
+                found => {
+                    missing.reverse();
+                    return Ok((found?, prefix, missing));
+                }
             }
-        };
-        for name in missing.into_iter().rev() {
-            dir = mkdir_at(dir.as_fd(), name, mode)?;
         }
-        Ok(dir)
     }
 
-    /// Opens `path`, making it (and its parents) as an empty regular file when it is missing; `O_PATH`.
+    /// Opens `path`, making it (and its parents) as an empty regular file when it is missing; `O_PATH`. Symlinks whose target is
+    /// missing are taken as in [`Root::mkdir_all`]: `/etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf`.
     ///
     /// # Errors
     /// As [`Root::mkdir_all`]; ELOOP or EEXIST when something else raced into the place.
     pub fn touch(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
-        match self.resolve(path) {
-            Err(e) if e.is(libc::ENOENT) => {}
-            done => return done,
+        let mut path = path.to_path_buf();
+        for _ in 0..SYMLINKS {
+            match self.resolve(&path) {
+                Err(e) if e.is(libc::ENOENT) => {}
+                done => return done,
+            }
+            let (parent, name) = split(&path)?;
+            let dir = self.mkdir_all(parent, 0o755)?;
+            match readlinkat(dir.as_fd(), name) {
+                Ok(target) => path = parent.join(target),
+                Err(_) => return Root(dir).touch_nofollow(name, mode),
+            }
         }
-        let (parent, name) = split(path)?;
-        Root(self.mkdir_all(parent, 0o755)?).touch_nofollow(name, mode)
+        Err(SysError::new(format!("touch({path:?})"), libc::ELOOP))
     }
 
     /// Opens the file `name` in this directory, making it when it is missing; never through a symlink. `O_PATH`.
@@ -406,13 +437,24 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_symlink_is_refused_not_followed() {
+    fn a_dangling_symlink_is_made_inside_the_root() {
         let dir = temp("dangling");
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, dir.join("root").join(name)).unwrap();
         let out = dir.join("outside");
-        std::os::unix::fs::symlink(&out, dir.join("root/link")).unwrap();
+        link(out.to_str().unwrap(), "abs");
+        link("../../../up", "rel");
+        link("loop", "loop");
+        fs::create_dir(dir.join("root/etc")).unwrap();
+        link("../run/x/stub", "etc/resolv.conf");
         let root = Root::open(&dir.join("root")).unwrap();
-        assert!(root.mkdir_all(Path::new("/link/x"), 0o755).is_err());
-        assert!(!out.exists());
+        root.mkdir_all(Path::new("/abs/x"), 0o755).unwrap();
+        root.mkdir_all(Path::new("/rel/x"), 0o755).unwrap();
+        root.touch(Path::new("/etc/resolv.conf"), 0o644).unwrap();
+        assert!(!out.exists() && !dir.join("up").exists());
+        let inside = dir.join("root").join(out.strip_prefix("/").unwrap());
+        assert!(inside.join("x").is_dir() && dir.join("root/up/x").is_dir() && dir.join("root/run/x/stub").is_file());
+        assert!(root.mkdir_all(Path::new("/loop/x"), 0o755).unwrap_err().is(libc::ELOOP));
+        assert!(root.touch_nofollow(OsStr::new("abs"), 0o644).is_err());
         fs::remove_dir_all(&dir).unwrap();
     }
 

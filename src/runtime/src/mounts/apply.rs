@@ -65,6 +65,14 @@ fn bind(root: &Root, plan: &MountPlan, source: Source) -> Result<()> {
 /// Returns the new mount, unless it had to be made the old way.
 fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>) -> Result<Option<OwnedFd>> {
     let doing = || format!("{}: mount {fstype} on {:?}", plan.property, plan.destination);
+    let mut options = plan.fs_options();
+    if fstype == "tmpfs"
+        && !options.iter().any(|o| o.starts_with("mode="))
+        && let Ok(there) = root.resolve(&plan.destination)
+    {
+        // As in runc: a tmpfs over the image's /tmp is as open as that was; one in a new place is the kernel's 1777.
+        options.push(format!("mode={:o}", path::fstat(&there).doing(doing)?.st_mode & 0o7777));
+    }
     let target = match fstype {
         // /proc and /sys decide what later writes to them mean, so an image must not be able to put them anywhere else:
         // their place is a directory, reached without any symlink (CVE-2023-27561, CVE-2019-19921).
@@ -80,11 +88,6 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
     // Given at birth; a new mount has nothing to be cleared, so that mostly no second call is needed for attributes.
     let attrs = mount::attr_from_bits(std::mem::take(&mut mount_options.set));
     mount_options.clear = 0;
-    let mut options = plan.fs_options();
-    if fstype == "tmpfs" && !options.iter().any(|o| o.starts_with("mode=")) {
-        // As in runc: a tmpfs over /tmp is as open as the image's /tmp was.
-        options.push(format!("mode={:o}", path::fstat(&target).doing(doing)?.st_mode & 0o7777));
-    }
     // mountinfo shows a source for each mount; tools expect the type there when config.json has none.
     let source = OsStr::new(source.unwrap_or(fstype));
     let new = match mount::new_fs(OsStr::new(fstype), Some(source), &options, attrs) {
