@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// The arena's size in bytes. It lies in the program's zeroed memory: only the pages that are touched exist.
 const ARENA: usize = 1 << 20;
 
+/// Every block begins at a multiple of this, as from malloc(3): nix puts control messages into a `Vec<u8>` and counts on it.
+const MIN_ALIGN: usize = 16;
+
 /// See the module.
 pub struct Bump {
     arena: UnsafeCell<[u8; ARENA]>,
@@ -44,7 +47,7 @@ unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut used = self.used.load(Relaxed);
         loop {
-            let start = (self.base() + used).next_multiple_of(layout.align()) - self.base();
+            let start = (self.base() + used).next_multiple_of(layout.align().max(MIN_ALIGN)) - self.base();
             let Some(end) = start.checked_add(layout.size()).filter(|end| *end <= ARENA) else {
                 // SAFETY: the caller's layout, passed on. GlobalAlloc
                 return unsafe { System.alloc(layout) };
@@ -105,7 +108,7 @@ mod tests {
         let grown = Layout::from_size_align(100, 8).unwrap();
         // SAFETY: a valid layout.
         let b = unsafe { BUMP.alloc(layout) };
-        assert!(b as usize >= a as usize + 100 && (b as usize).is_multiple_of(8));
+        assert!(b as usize >= a as usize + 100 && (b as usize).is_multiple_of(MIN_ALIGN));
         // SAFETY: `a` is of this allocator and is not the last block.
         let moved = unsafe { BUMP.realloc(a, grown, 200) };
         assert_ne!(moved, a);
