@@ -107,6 +107,20 @@ fn swap_below_the_limit_is_refused() {
 }
 
 #[test]
+fn memory_for_half_a_mebibyte() {
+    known!("runc", "*", "needs some mebibytes itself");
+    let c = Container::new().args(&["true"]).with("/linux/resources/memory", json!({ "limit": 524_288 }));
+    c.run(&[]).ok();
+}
+
+#[test]
+fn memory_too_small_to_begin_is_named() {
+    let c = Container::new().args(&["true"]).with("/linux/resources/memory", json!({ "limit": 4096 }));
+    c.create(&[]).fails(1, &["linux.resources.memory"]);
+    c.assert_gone();
+}
+
+#[test]
 fn cpu_shares_quota_and_period() {
     check(&[
         limit("cpu/shares", 512, ("cpu", "cpu.shares", "512"), None),
@@ -387,6 +401,24 @@ fn update_by_flags() {
             limit("cpuset-cpus", 0, ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),
         ],
     );
+}
+
+#[test]
+fn update_of_burst_and_idle() {
+    known!("runc", "1.2", "--cpu-burst and --cpu-idle came with 1.2");
+    let c = Container::new().idle().with("/linux/resources/cpu", json!({ "quota": 30_000, "period": 90_000 })).up();
+    c.call("update", &["--cpu-burst", "10000"], &[]).ok();
+    assert_limits(&c, &[limit("burst", 0, ("cpu", "cpu.cfs_burst_us", "10000"), ("cpu.max.burst", "10000"))]);
+    let c = Container::new().idle().up();
+    c.call("update", &["--cpu-idle", "1"], &[]).ok();
+    assert_limits(&c, &[limit("idle", 0, ("cpu", "cpu.idle", "1"), ("cpu.idle", "1"))]);
+}
+
+#[test]
+fn update_accepts_what_no_longer_exists() {
+    let c = Container::new().idle().up();
+    c.call("update", &["--kernel-memory", "50M", "--kernel-memory-tcp=50M", "--pids-limit", "30"], &[]).ok();
+    assert_limits(&c, &[limit("pids", 0, ("pids", "pids.max", "30"), ("pids.max", "30"))]);
 }
 
 #[test]

@@ -150,6 +150,24 @@ fn flags_are_spelt_as_in_go() {
 }
 
 #[test]
+fn a_bundle_path_that_is_not_text() {
+    known!("runc", "*", "its init gets the path by JSON, which has no such characters");
+    use std::os::unix::ffi::OsStrExt as _;
+    let c = Container::new().args(&["echo", "found"]);
+    c.write_config();
+    let strange = c.dir.join(std::ffi::OsStr::from_bytes(b"b\xff\xfe"));
+    fs::create_dir(&strange).expect("directory");
+    fs::rename(c.dir.join("config.json"), strange.join("config.json")).expect("rename");
+    fs::rename(c.dir.join("rootfs"), strange.join("rootfs")).expect("rename");
+    let mut call = c.command("run", &[], &[]);
+    call.current_dir(&strange);
+    assert_eq!(run(&mut call, &c.dir).ok().stdout, "found\n");
+    call = Command::new(&runtime().path);
+    call.arg("--root").arg(&c.root).arg("run").arg("--bundle").arg(&strange).arg(&c.id);
+    assert_eq!(run(&mut call, &c.dir).ok().stdout, "found\n");
+}
+
+#[test]
 fn global_flags() {
     let c = Container::new().args(&["echo", "global"]);
     c.write_config();

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use runtime_tests::{Background, Container, known, run, skip};
+use runtime_tests::{Background, Container, Output, known, run, skip};
 
 /// One operation that is killed, on a container made by `before`.
 struct Operation {
@@ -90,13 +90,18 @@ fn killed_at_each_call(operation: &Operation) {
 
 /// Runs the operation under strace and returns how many system calls it made.
 fn strace(c: &Container, operation: &Operation, options: &[&str]) -> std::io::Result<usize> {
-    Command::new("strace").arg("-V").output()?;
-    let inner = c.command(operation.command, operation.flags, operation.rest);
-    let mut outer = Command::new("strace");
-    outer.current_dir(&c.dir).stdin(std::process::Stdio::null()).args(["-qq", "-o", "calls"]).args(options);
-    outer.arg(inner.get_program()).args(inner.get_args());
-    run(&mut outer, &c.dir);
+    under_strace(c, &c.command(operation.command, operation.flags, operation.rest), options)?;
     Ok(std::fs::read_to_string(c.dir.join("calls"))?.lines().count())
+}
+
+/// Runs a command under strace, whose log is `calls` in the bundle; an error is that there is no strace.
+fn under_strace(c: &Container, command: &Command, options: &[&str]) -> std::io::Result<Output> {
+    Command::new("strace").arg("-V").output()?;
+    let mut outer = Command::new("strace");
+    outer.current_dir(&c.dir).stdin(std::process::Stdio::null()).args(["-qqq", "-o", "calls"]).args(options);
+    // Cargo's, for the tests: with it the loader of a dynamic build looks for libc in twenty places.
+    outer.env_remove("LD_LIBRARY_PATH").arg(command.get_program()).args(command.get_args());
+    Ok(run(&mut outer, &c.dir))
 }
 
 macro_rules! kill_points {
@@ -132,28 +137,19 @@ const CALLS_OF_THE_PARENT: &str =
 
 /// Runs `true` with the fault at the first, second, third … of the calls, until the fault comes after the last.
 fn with_faults(options: &[&str], calls: &str, fault: &str) {
-    if Command::new("strace").arg("-V").output().is_err() {
-        skip!("strace is not installed");
-    }
     let stride = if std::env::var_os("RT_EVERY_CALL").is_some() { 1 } else { 3 };
     for n in (1..1000).step_by(stride) {
         let c = Container::new().args(&["true"]);
         c.write_config();
         let inject = format!("inject={calls}:{fault}:when={n}");
-        let inner = c.command("run", &[], &[]);
-        let mut outer = Command::new("strace");
-        outer
-            .current_dir(&c.dir)
-            .stdin(std::process::Stdio::null())
-            .args(["-qqq", "-o", "calls", "-e", &inject])
-            .args(options);
-        outer.arg(inner.get_program()).args(inner.get_args());
-        let out = run(&mut outer, &c.dir);
+        let options = [options, &["-e", &inject]].concat();
+        let Ok(out) = under_strace(&c, &c.command("run", &[], &[]), &options) else { skip!("strace is not installed") };
         let log = std::fs::read_to_string(c.dir.join("calls")).expect("log of strace");
         let at = log.lines().find(|l| l.contains("INJECTED") || l.contains("killed by")).unwrap_or_default();
         eprintln!("{fault}, the {n}th of the calls: {at}");
         // Some faults are of no consequence: a kernel without the call has another.
-        if out.code != 0 {
+        // A debug build is linked dynamically, and the loader's failures are its own.
+        if out.code != 0 && !at.contains(".so") {
             assert_eq!(out.code, 1, "{out}");
             assert_eq!(out.stderr.lines().count(), 1, "a failure is told in one line: {out}");
         }

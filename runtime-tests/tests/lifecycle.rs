@@ -229,6 +229,38 @@ fn foreground_run_forwards_signals() {
 }
 
 #[test]
+fn foreground_run_of_a_killed_container() {
+    let c = Container::new().args(&["guest", "signals"]);
+    c.write_config();
+    let mut run = c.spawn("run", &[], &[]);
+    run.wait_for("ready");
+    c.kill("KILL").ok();
+    assert_eq!(run.wait(), 128 + 9);
+    c.assert_gone();
+}
+
+#[test]
+fn foreground_run_that_is_killed_leaves_the_container_running() {
+    let c = Container::new().args(&["guest", "signals"]);
+    c.write_config();
+    let run = c.spawn("run", &[], &[]);
+    run.wait_for("ready");
+    drop(run);
+    assert_eq!(c.state()["status"], "running");
+    c.delete(&["--force"]).ok();
+    c.assert_gone();
+}
+
+#[test]
+fn foreground_run_ends_with_the_first_process() {
+    // Without a pid namespace the others outlive it, and would be the runtime's children.
+    let mut c = Container::new().sh("sleep 3600 & (sleep 3600 &); exit 4");
+    c.remove_namespace("pid");
+    assert_eq!(c.run(&[]).code, 4);
+    c.assert_gone();
+}
+
+#[test]
 fn another_config_file() {
     known!("runc", "*", "-f/--config of create and run is crun's");
     let c = Container::new().args(&["echo", "other"]);

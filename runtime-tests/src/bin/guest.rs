@@ -249,7 +249,9 @@ fn links(dir: &str) -> BTreeMap<String, String> {
 
 /// The open files of this process, without the one that lists them.
 fn fds() -> BTreeMap<String, String> {
-    let own = format!("/proc/{}/fd", std::process::id());
+    // The pid of this /proc, which before the pivot is the host's and not our namespace's.
+    let own = fs::read_link("/proc/self").unwrap_or_default();
+    let own = format!("/proc/{}/fd", own.display());
     links("/proc/self/fd").into_iter().filter(|(_, target)| *target != own).collect()
 }
 
