@@ -1,0 +1,9 @@
+//! What the fuzz targets do with an input. Each function panics when a promise of the runtime does not hold.
+
+#![forbid(unsafe_code)]
+
+pub mod config_plan;
+#[path = "../../../src/runtime/tests/common/facts.rs"]
+pub mod facts;
+pub mod handshake_frame;
+pub mod mutate;
