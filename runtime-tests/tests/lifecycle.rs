@@ -33,8 +33,9 @@ fn state_has_the_fields_clients_read() {
     assert!(state["ociVersion"].as_str().is_some_and(|v| v.starts_with("1.")), "{state}");
     let created = state["created"].as_str().expect("created");
     assert!(created.contains('T') && created.ends_with('Z'), "RFC 3339 in UTC: {created}");
-    let cmdline = fs::read(format!("/proc/{}/cmdline", c.pid())).expect("cmdline of the pid in state");
-    assert_eq!(cmdline, b"sleep\x003600\0");
+    // start returns when the program is about to be executed.
+    let cmdline = || fs::read(format!("/proc/{}/cmdline", c.pid())).expect("cmdline of the pid in state");
+    until("the program", || cmdline() == b"sleep\x003600\0");
     c.kill("KILL").ok();
     c.wait_status("stopped");
     assert_eq!(c.state()["pid"], 0);
@@ -245,6 +246,7 @@ fn foreground_run_that_is_killed_leaves_the_container_running() {
     c.write_config();
     let run = c.spawn("run", &[], &[]);
     run.wait_for("ready");
+    c.wait_status("running");
     drop(run);
     assert_eq!(c.state()["status"], "running");
     c.delete(&["--force"]).ok();
