@@ -49,7 +49,8 @@ fn from_slice<T: DeserializeOwned>(json: &[u8], process: &str, warnings: &mut Ve
     };
     let repaired = serde_json::from_slice(json).ok().and_then(|mut document: Value| {
         repair(document.pointer_mut(process)?, warnings);
-        serde_json::from_value(document).ok()
+        // Through text again: reading a Value would have the compiler make all of the types' code a second time.
+        serde_json::from_slice(&serde_json::to_vec(&document).ok()?).ok()
     });
     repaired.ok_or_else(|| {
         warnings.clear();

@@ -62,6 +62,12 @@ impl Runtime {
         crate::validate_id(&options.id)?;
         let (spec, process, bundle) = read_bundle(options)?;
         let facts = HostFacts::read()?;
+        if facts.euid != 0 {
+            return Err(Error::Unsupported(format!(
+                "rootless (the runtime runs as uid {}; run it as root)",
+                facts.euid
+            )));
+        }
         let plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
         log::debug(format!("create {:?}: {} mounts, handshake {:?}", plan.id, plan.mounts.len(), plan.turns));
@@ -296,7 +302,6 @@ fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
         init: None,
         ready: false,
         namespaces: kinds,
-        own_pid_namespace: ns.is_new(kind::PID),
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         hooks: crate::hooks::HooksPlan {

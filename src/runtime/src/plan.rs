@@ -91,7 +91,8 @@ impl Plan {
         let process =
             spec.process().as_ref().ok_or_else(|| config("process", "missing; it names the program to run"))?;
         let planned = ProcessPlan::plan(process, "process", Grantable { capabilities: host.capabilities })?;
-        let (mut process, warnings) = (planned.process, planned.warnings);
+        let (mut process, mut warnings) = (planned.process, planned.warnings);
+        warnings.extend(without_effect(linux, manager));
         process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
 
         let root =
@@ -166,6 +167,19 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
         Some((_, property)) => Err(Error::Unsupported((*property).into())),
         None => Ok(()),
     }
+}
+
+/// What is given and cannot do anything.
+fn without_effect(linux: &Linux, manager: CgroupManager) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if manager == CgroupManager::Disabled && linux.resources().is_some() {
+        warnings.push("linux.resources: has no effect with --cgroup-manager=disabled".into());
+    }
+    let flags = linux.personality().as_ref().and_then(|p| p.flags().as_ref());
+    if flags.is_some_and(|f| !f.is_empty()) {
+        warnings.push("linux.personality.flags: the specification defines none; they are ignored".into());
+    }
+    warnings
 }
 
 fn named(name: &Option<String>, ns: &NamespacePlan, property: &str) -> Result<Option<String>> {
@@ -366,7 +380,16 @@ impl Plan {
     }
 
     fn fmt_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {:?}", self.root.entry)?;
+        for h in self.hooks.prestart.iter().chain(&self.hooks.create_runtime) {
+            writeln!(f, "  the parent runs {} {}", h.property, h.path.display())?;
+        }
+        for h in &self.hooks.create_container {
+            writeln!(f, "  run    {} {}", h.property, h.path.display())?;
+        }
+        writeln!(f, "  {}", self.root)?;
+        if self.process.terminal {
+            writeln!(f, "  a pty on /dev/console, size {:?}", self.process.console_size)?;
+        }
         for (what, value) in [("hostname", &self.hostname), ("domainname", &self.domainname)] {
             if let Some(value) = value {
                 writeln!(f, "  {what} {value}")?;
@@ -385,7 +408,11 @@ impl Plan {
             writeln!(f, "  read-only /")?;
         }
         writeln!(f, "  seccomp: none")?;
+        if let Some(persona) = self.personality {
+            writeln!(f, "  personality {persona:#x}")?;
+        }
         let p = &self.process;
+        self.fmt_scheduling(f)?;
         for l in &p.rlimits {
             writeln!(f, "  {} soft {} hard {}", crate::process::rlimit_name(l.resource), l.soft, l.hard)?;
         }
@@ -396,8 +423,33 @@ impl Plan {
             "  capabilities bounding {:#x} effective {:#x} permitted {:#x} inheritable {:#x} ambient {:#x}",
             c.bounding, c.effective, c.permitted, c.inheritable, c.ambient
         )?;
+        writeln!(f, "  umask  {:03o}", p.umask.unwrap_or(crate::program::UMASK))?;
         writeln!(f, "  chdir  {}", p.cwd.display())?;
+        if self.inherited_fds > 0 {
+            writeln!(f, "  keep fds 3 to {}", 2 + self.inherited_fds)?;
+        }
         writeln!(f, "\nhandshake: {:?}, then the start gate", self.turns)?;
-        writeln!(f, "execve {:?}", p.args)
+        for h in &self.hooks.start_container {
+            writeln!(f, "run {} {}", h.property, h.path.display())?;
+        }
+        writeln!(f, "execve {:?}", p.args)?;
+        for h in self.hooks.poststart.iter().chain(&self.hooks.poststop) {
+            writeln!(f, "later, on the host: {} {}", h.property, h.path.display())?;
+        }
+        Ok(())
+    }
+
+    fn fmt_scheduling(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let p = &self.process;
+        if let Some(score) = p.oom_score_adj {
+            writeln!(f, "  oom_score_adj {score}")?;
+        }
+        if let Some(attr) = p.scheduler {
+            writeln!(f, "  {attr:?}")?;
+        }
+        if let Some((class, level)) = p.io_priority {
+            writeln!(f, "  I/O priority class {class} level {level}")?;
+        }
+        Ok(())
     }
 }

@@ -16,6 +16,9 @@ pub struct Program {
     args: ExecArgs,
 }
 
+/// The umask of a process that is given none.
+pub const UMASK: u32 = 0o022;
+
 /// How much of the container's /etc/passwd is read to find a home directory, in bytes.
 const PASSWD_LIMIT: usize = 1 << 20;
 
@@ -48,7 +51,7 @@ impl Program {
         }
         let entered = process::chdir(&plan.cwd);
         become_user(plan)?;
-        process::umask(plan.umask.unwrap_or(0o022));
+        process::umask(plan.umask.unwrap_or(UMASK));
         match entered {
             Err(e) if e.is(errno::EACCES) || e.is(errno::EPERM) => process::chdir(&plan.cwd),
             entered => entered,

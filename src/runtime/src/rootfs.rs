@@ -35,9 +35,24 @@ fn propagation_text<S: serde::Serializer>(
     p: &Option<(Propagation, bool)>,
     s: S,
 ) -> std::result::Result<S::Ok, S::Error> {
-    match p {
-        Some((p, rec)) => s.collect_str(&format!("{}{p:?}", if *rec { "r" } else { "" }).to_lowercase()),
-        None => s.serialize_none(),
+    p.map(propagation_name).serialize(s)
+}
+
+/// As mount(8) has it, `rslave`.
+fn propagation_name((propagation, recursive): (Propagation, bool)) -> String {
+    format!("{}{propagation:?}", if recursive { "r" } else { "" }).to_lowercase()
+}
+
+impl std::fmt::Display for RootPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.entry {
+            Entry::PivotRoot => "pivot_root, then detach the old root",
+            Entry::Move => "chroot into the root moved onto /",
+        })?;
+        match self.propagation {
+            Some(p) => write!(f, ", then make / {}", propagation_name(p)),
+            None => Ok(()),
+        }
     }
 }
 

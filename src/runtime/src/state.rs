@@ -49,8 +49,6 @@ pub struct State {
     pub ready: bool,
     /// Which namespaces it has of its own or joined (`CLONE_NEW*` bits): what `exec` joins.
     pub namespaces: i32,
-    /// Whether the pid namespace is its own alone: then the end of init ends all its processes.
-    pub own_pid_namespace: bool,
     /// The name of its session keyring, which `exec` joins; absent with `--no-new-keyring`.
     pub keyring: Option<String>,
     /// Its cgroups.

@@ -1,6 +1,6 @@
 //! Who the process is: ids, groups, capabilities.
 
-use crate::error::{Named, Result, SysError};
+use crate::error::{Named, Result};
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::str::FromStr;
@@ -38,19 +38,6 @@ pub fn capability_names() -> Vec<String> {
     let mut all: Vec<_> = caps::all().into_iter().collect();
     all.sort_by_key(|c| c.index());
     all.into_iter().map(|c| c.to_string()).collect()
-}
-
-/// The set of capabilities this process may still give (its bounding set), asked bit by bit until the kernel knows no more.
-pub fn bounding_set() -> CapBits {
-    let mut bits = 0;
-    for cap in 0..64u32 {
-        match rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << cap)) {
-            Ok(true) => bits |= 1 << cap,
-            Ok(false) => {}
-            Err(_) => break,
-        }
-    }
-    bits
 }
 
 /// Takes every capability that is not in `keep` out of the bounding set; needs CAP_SETPCAP.
@@ -129,13 +116,6 @@ pub fn passwd_entry(passwd: &[u8], uid: u32) -> Option<(&[u8], &[u8])> {
         let home = fields.nth(2)?;
         found.then_some((name, home))
     })
-}
-
-/// Checks that the kernel has the capability numbered `cap`.
-pub fn known_to_kernel(cap: u8) -> Result<()> {
-    rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << cap))
-        .map(drop)
-        .map_err(|e| SysError::new(format!("prctl(PR_CAPBSET_READ, {cap})"), e.raw_os_error()))
 }
 
 #[cfg(test)]

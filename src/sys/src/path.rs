@@ -50,14 +50,6 @@ impl Root {
         self.open_at(path, OFlags::PATH)
     }
 
-    /// Opens `path` as `O_PATH` without following a symlink in its last component, which must then not be one.
-    ///
-    /// # Errors
-    /// ELOOP when the last component is a symlink.
-    pub fn resolve_nofollow(&self, path: &Path) -> Result<OwnedFd> {
-        nofollow(self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?, path)
-    }
-
     fn lookup(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // RESOLVE_IN_ROOT takes "/" as the root itself, but an empty path is ENOENT.

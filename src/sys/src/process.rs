@@ -3,7 +3,7 @@
 use crate::error::{Named, Result, SysError, check};
 use crate::path::retry;
 use nix::errno::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -385,9 +385,4 @@ pub fn getcwd() -> Result<CString> {
 /// umask(2): sets it and returns the old one.
 pub fn umask(mask: u32) -> u32 {
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask)).bits()
-}
-
-/// A signal by number, when rustix knows it.
-pub fn signal_from_raw(signal: i32) -> Option<Signal> {
-    Signal::from_named_raw(signal)
 }

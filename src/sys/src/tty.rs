@@ -4,7 +4,7 @@ use crate::error::{Named, Result, SysError};
 use crate::path::{fs_magic, fstat};
 use rustix::fs::{major, minor};
 use rustix::pty::OpenptFlags;
-use rustix::termios::{LocalModes, OptionalActions, OutputModes, Termios, Winsize};
+use rustix::termios::{OptionalActions, OutputModes, Termios, Winsize};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// `DEVPTS_SUPER_MAGIC`
@@ -84,9 +84,4 @@ pub fn clear_onlcr(fd: impl AsFd) -> Result<()> {
     let mut t = rustix::termios::tcgetattr(&fd).named(|| "tcgetattr".into())?;
     t.output_modes.remove(OutputModes::ONLCR);
     rustix::termios::tcsetattr(&fd, OptionalActions::Now, &t).named(|| "tcsetattr(-onlcr)".into())
-}
-
-/// Whether the terminal echoes what is typed.
-pub fn echoes(fd: impl AsFd) -> bool {
-    rustix::termios::tcgetattr(fd).is_ok_and(|t| t.local_modes.contains(LocalModes::ECHO))
 }

@@ -189,7 +189,7 @@ fn check_attached(root: &Root, plan: &MountPlan, new: BorrowedFd<'_>) -> Result<
 
 /// Refuses a place inside procfs, unless it is one that lxcfs may cover; asked of the place's fd, so that no symlink
 /// in the image can hide where it is (CVE-2019-16884).
-fn check_place(plan: &MountPlan, target: BorrowedFd<'_>, source: Option<BorrowedFd<'_>>) -> Result<()> {
+pub fn check_place(plan: &MountPlan, target: BorrowedFd<'_>, source: Option<BorrowedFd<'_>>) -> Result<()> {
     let property = || format!("{}.destination", plan.property);
     let is_proc = |fd| path::fs_magic(fd).doing(property).map(|m| m == PROC_MAGIC);
     if plan.destination == Path::new("/proc") {

@@ -40,6 +40,7 @@ pub struct V1Mount {
 pub fn apply(root: &Root, plan: &MountPlan, cgroups: &CgroupMounts) -> Result<()> {
     let doing = || format!("{}: mount cgroups on {:?}", plan.property, plan.destination);
     let target = mount_point(root, &plan.destination, true).doing(doing)?;
+    apply::check_place(plan, target.as_fd(), None)?;
     match &cgroups.unified {
         Some(directory) => unified(plan, directory, target.as_fd()).doing(doing),
         None => v1_tree(plan, cgroups, target.as_fd()).doing(doing),
