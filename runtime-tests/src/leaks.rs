@@ -16,13 +16,19 @@ const GRACE: Duration = Duration::from_secs(5);
 /// When something is left; it lists what.
 #[track_caller]
 pub fn assert_nothing_left(id: &str, root: &Path) {
+    let left = leftovers(id, root);
+    assert!(left.is_empty(), "left of container {id}:\n{}", left.join("\n"));
+}
+
+/// What is left of container `id` when the kernel has had its time.
+#[must_use]
+pub fn leftovers(id: &str, root: &Path) -> Vec<String> {
     let end = Instant::now() + GRACE;
     loop {
         let left = left(id, root);
-        if left.is_empty() {
-            return;
+        if left.is_empty() || Instant::now() > end {
+            return left;
         }
-        assert!(Instant::now() < end, "left of container {id}:\n{}", left.join("\n"));
         std::thread::sleep(Duration::from_millis(5));
     }
 }

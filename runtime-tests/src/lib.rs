@@ -20,6 +20,6 @@ pub use container::Container;
 pub use host::{
     Pty, cgroup_dir, cgroup_file, cgroup_v2, console_socket, host_mounts, private_mounts, process_cgroup, read_until,
 };
-pub use leaks::{assert_nothing_left, cgroups_named};
+pub use leaks::{assert_nothing_left, cgroups_named, leftovers};
 pub use runtime::{Runtime, runtime};
 pub use skip::{known_difference, skipped};
