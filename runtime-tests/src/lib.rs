@@ -1,11 +1,18 @@
 //! Black-box tests over an OCI runtime binary: the harness.
 //!
-//! A test makes a [`Container`], changes its `config`, calls the runtime, and looks at what the [`guest`](../guest)
-//! inside reports. When the `Container` goes out of scope it is deleted with force, and the test fails if a cgroup, a
-//! mount, a file or a process of it is left.
+//! A test makes a [`Container`], changes its `config`, calls the runtime, and looks at what the program inside
+//! (`src/bin/guest.rs`) reports. When the `Container` goes out of scope it is deleted with force, and the test fails if a
+//! cgroup, a mount, a file or a process of it is left.
 //!
-//! `RUNTIME` chooses the binary (a name or a path). Without it the tests take `RRT_BIN`, or the newest `rrt` of the
-//! target directory. A test that fails on runc is wrong, or names the difference with [`known!`].
+//! | variable | meaning |
+//! |---|---|
+//! | `RUNTIME` | the runtime under test, a name or a path; a test that fails on runc is wrong, or says so with [`known!`] |
+//! | `RRT_BIN` | the `rrt` to test; without it the newest one in the target directory |
+//! | `CI` | a skip that `skips.allow` does not list fails |
+//! | `RT_SKIPS` | a file that gets a line for each skip |
+//! | `RT_RUN_KNOWN` | run the tests that [`known!`] would skip, to see whether the difference is still there |
+//! | `RT_EVERY_CALL` | kill and fail at every system call, not at some of them |
+//! | `RT_GUEST`, `RT_BUSYBOX` | ready static programs, for a machine without cargo or with busybox elsewhere |
 
 mod command;
 mod container;
