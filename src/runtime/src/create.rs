@@ -116,6 +116,7 @@ impl Runtime {
         let sources = mounts::open_sources(&plan.mounts, plan.root.source_propagation())?;
         let devices = plan.dev.open_sources()?;
         let namespaces = open_namespaces(&plan.namespaces.joined)?;
+        refuse_host_settings(plan, &namespaces)?;
         let null = masked_paths::open_null().doing(|| "open the host's null device".into())?;
 
         // What will exist is written down before it does.
@@ -144,13 +145,13 @@ impl Runtime {
             token: &token,
             channel: childs_end,
             gate,
-            root,
+            root: Some(root),
             sources,
             devices,
             namespaces,
             tasks,
-            null,
-            state: state.for_hooks(Status::Creating),
+            null: Some(null),
+            state: &state,
         };
         // Namespaces that have to belong to a joined user namespace are made by the child, once it is in there.
         let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
@@ -202,8 +203,9 @@ impl Attend for Answers<'_> {
                 self.hooks_ran = true;
                 let state = self.state.for_hooks(Status::Creating);
                 let stop = Some(self.channel.as_fd());
-                hooks::run(self.token, &self.plan.hooks.prestart, &state, stop)?;
-                hooks::run(self.token, &self.plan.hooks.create_runtime, &state, stop)
+                let cwd = &self.plan.bundle;
+                hooks::run(self.token, &self.plan.hooks.prestart, &state, cwd, stop)?;
+                hooks::run(self.token, &self.plan.hooks.create_runtime, &state, cwd, stop)
             }
             Turn::Ready => {
                 self.state.ready = true;
@@ -302,6 +304,8 @@ fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
         init: None,
         ready: false,
         namespaces: kinds,
+        own_pid_namespace: ns.is_new(kind::PID),
+        personality: plan.personality,
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         hooks: crate::hooks::HooksPlan {
@@ -325,6 +329,33 @@ fn open_namespaces(joined: &[Joined]) -> Result<Vec<(Joined, OwnedFd)>> {
         }
     };
     joined.iter().map(open).collect()
+}
+
+/// A joined namespace may be the host's own: what config.json sets in it would then be set on the host.
+fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Result<()> {
+    for (joined, fd) in namespaces {
+        let sysctl = plan.sysctl.iter().find(|s| s.namespace == joined.kind);
+        let name = plan.hostname.as_ref().map(|_| "hostname").or(plan.domainname.as_ref().map(|_| "domainname"));
+        let setting = match sysctl {
+            Some(s) => format!("linux.sysctl[{:?}]", s.name),
+            None if joined.kind == kind::UTS && name.is_some() => name.unwrap_or_default().to_string(),
+            None => continue,
+        };
+        let file = kind::ALL.iter().find(|(k, ..)| *k == joined.kind).map_or("", |(.., file)| file);
+        let own =
+            path::open(&Path::new("/proc/self/ns").join(file), OFlags::RDONLY).doing(|| joined.property.clone())?;
+        let id = |fd: &OwnedFd| path::fstat(fd).map(|st| (st.st_dev, st.st_ino)).doing(|| joined.property.clone());
+        if id(fd)? == id(&own)? {
+            let problem =
+                format!("{} is the host's own {} namespace; remove one of them", joined.property, name_of(joined));
+            return Err(config(setting, problem));
+        }
+    }
+    Ok(())
+}
+
+fn name_of(joined: &Joined) -> &'static str {
+    name(joined.kind)
 }
 
 /// Has init born in a joined pid namespace; returns our own, to come back to.
@@ -352,7 +383,7 @@ impl Created {
     /// Releases init over our own socket, and waits until its program runs.
     pub(crate) fn start(&self) -> Result<()> {
         let state = self.state.for_hooks(Status::Created);
-        self.channel.send(&crate::handshake::Frame::Start(state), None)?;
+        self.channel.start(state)?;
         self.channel.await_exec()
     }
 }

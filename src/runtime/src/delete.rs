@@ -96,9 +96,10 @@ pub fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
 pub fn run_poststop(dir: &StateDir, poststop: &[HookPlan]) {
     let Ok(Some(state)) = dir.read() else { return };
     for hook in poststop {
-        let done = SingleThreaded::check()
-            .doing(|| "check that the runtime has one thread".into())
-            .and_then(|token| hooks::run(&token, std::slice::from_ref(hook), &state.for_hooks(Status::Stopped), None));
+        let done = SingleThreaded::check().doing(|| "check that the runtime has one thread".into()).and_then(|token| {
+            let document = state.for_hooks(Status::Stopped);
+            hooks::run(&token, std::slice::from_ref(hook), &document, &state.bundle, None)
+        });
         if let Err(e) = done {
             log::warn(e.to_string());
         }

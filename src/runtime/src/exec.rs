@@ -111,6 +111,7 @@ fn launch(
         container,
         namespaces: state.namespaces,
         keyring: state.keyring.as_deref(),
+        personality: state.personality,
         tasks,
         inherited: options.preserve_fds,
     };
@@ -164,6 +165,7 @@ struct Joiner<'a> {
     container: OwnedFd,
     namespaces: i32,
     keyring: Option<&'a str>,
+    personality: Option<u64>,
     tasks: Vec<OwnedFd>,
     inherited: u32,
 }
@@ -214,6 +216,9 @@ impl Joiner<'_> {
         process::setsid().doing(|| "make a session".into())?;
         if let Some(name) = self.keyring {
             join_keyring(name)?;
+        }
+        if let Some(persona) = self.personality {
+            rrt_sys::limits::set_personality(persona).doing(|| "linux.personality".into())?;
         }
         if plan.terminal {
             let root = Root::open(Path::new("/")).doing(|| "open the container's root".into())?;

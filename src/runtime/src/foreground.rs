@@ -1,10 +1,11 @@
 //! Standing in for a program until it ends: signals go to it, the terminal is relayed, its exit code is ours.
 
 use crate::error::{Doing, Result};
+use crate::log;
 use crate::notify::Proxy;
 use rrt_sys::process::{self, Child, Exit};
 use rrt_sys::signal::Signals;
-use rrt_sys::{path, socket, tty};
+use rrt_sys::{errno, path, socket, tty};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Signals that are not passed on: they are about us (signal(7) numbers of the generic ABI, by name in `sys`).
@@ -21,11 +22,14 @@ pub struct Terminal<'a> {
 impl<'a> Terminal<'a> {
     /// Makes ours raw, so that every key reaches the program, and gives the program's ours size.
     pub fn take_over(master: BorrowedFd<'a>) -> Result<Terminal<'a>> {
-        // Our own terminal turns newlines into CR LF already.
-        tty::clear_onlcr(master).doing(|| "set up the terminal".into())?;
+        let doing = || "set up the terminal".to_string();
+        // Our own terminal turns newlines into CR LF; where our output is none, nobody should.
+        tty::clear_onlcr(master).doing(doing)?;
+        // A program that does not read must not stop us from passing on its output, or a signal.
+        path::set_nonblocking(master).doing(doing)?;
         let own = std::io::stdin();
         let saved = match tty::is_terminal(&own) {
-            true => Some(tty::make_raw(&own).doing(|| "make the terminal raw".into())?),
+            true => Some(tty::make_raw(&own).doing(doing)?),
             false => None,
         };
         let terminal = Terminal { master, saved };
@@ -42,25 +46,6 @@ impl<'a> Terminal<'a> {
             let _ = tty::set_size(self.master, rows, columns);
         }
     }
-
-    /// Copies what the program has written to our output; false when it has hung up.
-    fn copy_out(&self) -> bool {
-        let mut buf = [0u8; 4096];
-        match path::read_some(self.master, &mut buf) {
-            Ok(n) if n > 0 => path::write_all(std::io::stdout(), &buf[..n]).is_ok(),
-            // EIO is how a pty says that its other end is closed.
-            _ => false,
-        }
-    }
-
-    /// Copies what was typed; false at the end of the input.
-    fn copy_in(&self) -> bool {
-        let mut buf = [0u8; 4096];
-        match path::read_some(std::io::stdin(), &mut buf) {
-            Ok(n) if n > 0 => path::write_all(self.master, &buf[..n]).is_ok(),
-            _ => false,
-        }
-    }
 }
 
 impl Drop for Terminal<'_> {
@@ -72,6 +57,50 @@ impl Drop for Terminal<'_> {
     }
 }
 
+/// One direction of the terminal: bytes on their way. Reads only when everything read before is written, so that a reader who stalls
+/// stalls the writer, and nothing else.
+struct Relay<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    buf: [u8; 4096],
+    pending: std::ops::Range<usize>,
+    open: bool,
+}
+
+impl<'a> Relay<'a> {
+    fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Relay<'a> {
+        Relay { from, to, buf: [0; 4096], pending: 0..0, open: true }
+    }
+
+    /// The fd to read next, or the one to write next.
+    fn wants(&self) -> (Option<BorrowedFd<'a>>, Option<BorrowedFd<'a>>) {
+        match (self.open, self.pending.is_empty()) {
+            (true, true) => (Some(self.from), None),
+            (true, false) => (None, Some(self.to)),
+            (false, _) => (None, None),
+        }
+    }
+
+    /// Does one read or one write. The end of the input, or an output that is gone, closes this direction.
+    fn step(&mut self) {
+        let again = |e: &rrt_sys::SysError| e.is(errno::EAGAIN);
+        if self.pending.is_empty() {
+            match path::read_some(self.from, &mut self.buf) {
+                Ok(n) if n > 0 => self.pending = 0..n,
+                Err(e) if again(&e) => {}
+                // EIO is how a pty says that its other end is closed.
+                _ => self.open = false,
+            }
+        } else {
+            match path::write_some(self.to, &self.buf[self.pending.clone()]) {
+                Ok(n) => self.pending.start += n,
+                Err(e) if again(&e) => {}
+                Err(_) => self.open = false,
+            }
+        }
+    }
+}
+
 /// Waits until `child` ends. Everything comes through one poll: signals, the terminal in both directions, the child's end.
 pub fn stand_in(
     child: &Child,
@@ -79,44 +108,69 @@ pub fn stand_in(
     terminal: Option<&Terminal<'_>>,
     mut proxy: Option<Proxy>,
 ) -> Result<Exit> {
-    let stdin = std::io::stdin();
-    let (mut input, mut output) = (terminal.is_some(), terminal.is_some());
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let mut relays: Vec<Relay<'_>> = Vec::new();
+    if let Some(t) = terminal {
+        relays.push(Relay::new(t.master, stdout.as_fd()));
+        relays.push(Relay::new(stdin.as_fd(), t.master));
+    }
     loop {
-        let mut fds = vec![signals.as_fd(), child.pidfd.as_fd()];
-        let at_output = add(&mut fds, terminal.filter(|_| output).map(|t| t.master));
-        let at_input = add(&mut fds, input.then(|| stdin.as_fd()));
-        let at_notify = add(&mut fds, proxy.as_ref().map(Proxy::as_fd));
-        let ready = socket::poll_readable(&fds, -1).doing(|| "wait for the container".into())?;
-        let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
-        if let Some(t) = terminal {
-            if is_ready(at_output) {
-                output = t.copy_out();
-            }
-            if is_ready(at_input) {
-                input = t.copy_in();
-            }
-        }
-        if let Some(p) = proxy.as_ref().filter(|_| is_ready(at_notify))
-            && p.pass_on(child.pid)?
+        let ready = wait(child, signals, &mut relays, proxy.as_ref())?;
+        if ready.notified
+            && let Some(p) = &proxy
         {
-            proxy = None;
+            match p.pass_on(child.pid) {
+                Ok(false) => {}
+                Ok(true) => proxy = None,
+                // The service manager is gone; the program is not to suffer for it.
+                Err(e) => {
+                    log::warn(e.to_string());
+                    proxy = None;
+                }
+            }
         }
-        if let Some(exit) = take_signals(child, signals, terminal)? {
-            drain(terminal, output);
+        let exit = match take_signals(child, signals, terminal)? {
+            None if ready.ended => Some(child.wait().doing(|| "wait for the container".into())?),
+            exit => exit,
+        };
+        if let Some(exit) = exit {
+            if let Some(output) = relays.first_mut() {
+                drain(output);
+            }
             return Ok(exit);
-        }
-        if ready[1] {
-            drain(terminal, output);
-            return child.wait().doing(|| "wait for the container".into());
         }
     }
 }
 
-/// Adds an fd to be polled, if there is one; where its answer will stand.
-fn add<'a>(fds: &mut Vec<BorrowedFd<'a>>, fd: Option<BorrowedFd<'a>>) -> usize {
-    let place = fds.len();
-    fds.extend(fd);
-    if fds.len() > place { place } else { usize::MAX }
+struct Ready {
+    ended: bool,
+    notified: bool,
+}
+
+/// Waits for anything to happen, and moves the terminal's bytes.
+fn wait(child: &Child, signals: &Signals, relays: &mut [Relay<'_>], proxy: Option<&Proxy>) -> Result<Ready> {
+    let mut readers = vec![child.pidfd.as_fd(), signals.as_fd()];
+    let notify = proxy.map(|_| readers.len());
+    readers.extend(proxy.map(Proxy::as_fd));
+    let wants: Vec<_> = relays.iter().map(Relay::wants).collect();
+    let at_relays = readers.len();
+    readers.extend(wants.iter().filter_map(|w| w.0));
+    let writers: Vec<_> = wants.iter().filter_map(|w| w.1).collect();
+    let ready = socket::poll(&readers, &writers, -1).doing(|| "wait for the container".into())?;
+    let (mut read, mut write) = (ready[at_relays..readers.len()].iter(), ready[readers.len()..].iter());
+    for (relay, want) in relays.iter_mut().zip(&wants) {
+        let its = if want.0.is_some() {
+            read.next()
+        } else if want.1.is_some() {
+            write.next()
+        } else {
+            None
+        };
+        if its == Some(&true) {
+            relay.step();
+        }
+    }
+    Ok(Ready { ended: ready[0], notified: notify.is_some_and(|at| ready[at]) })
 }
 
 /// Deals with every signal that has come; the child's exit when it was reaped with the orphans.
@@ -139,9 +193,17 @@ fn take_signals(child: &Child, signals: &Signals, terminal: Option<&Terminal<'_>
 }
 
 /// What the program wrote before it ended is still in the pty.
-fn drain(terminal: Option<&Terminal<'_>>, mut open: bool) {
-    let Some(t) = terminal else { return };
-    while open && socket::poll_readable(&[t.master], 0).is_ok_and(|r| r[0]) {
-        open = t.copy_out();
+fn drain(output: &mut Relay<'_>) {
+    loop {
+        let ready = match output.wants() {
+            // Nobody writes any more: what is not there now will not come.
+            (Some(from), _) => socket::poll_readable(&[from], 0),
+            (_, Some(to)) => socket::poll(&[], &[to], -1),
+            _ => return,
+        };
+        match ready.as_deref() {
+            Ok([true]) => output.step(),
+            _ => return,
+        }
     }
 }

@@ -157,6 +157,15 @@ impl Channel {
         }
     }
 
+    /// Parent: has the program executed; the state document goes by memory file when it does not fit a packet.
+    pub fn start(&self, state: String) -> Result<()> {
+        if state.len() < FRAME_MAX {
+            return self.send(&Frame::Start(state), None);
+        }
+        let file = rrt_sys::spawn::memfd(state.as_bytes()).doing(|| "pass the state to the hooks".into())?;
+        self.send(&Frame::Start(String::new()), Some(file.as_fd()))
+    }
+
     /// Child: asks `turn` and waits for the answer.
     ///
     /// # Errors
@@ -195,6 +204,15 @@ impl Channel {
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Child: the state document of a `Start` frame, in the packet or in the memory file that came with it.
+pub fn state_text(text: String, file: Option<OwnedFd>) -> Result<String> {
+    /// More than any engine's annotations.
+    const MOST: usize = 16 << 20;
+    let Some(file) = file else { return Ok(text) };
+    let bytes = rrt_sys::path::read_limited(&file, MOST).doing(|| "read the state for the hooks".into())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn killed_before_exec() -> Error {

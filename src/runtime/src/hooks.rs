@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One program to run.
@@ -83,21 +83,33 @@ fn plan(hooks: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<HookPlan>> {
     hooks.iter().flatten().enumerate().map(one).collect()
 }
 
-/// Runs hooks one after the other and stops at the first that fails.
+/// Runs hooks one after the other, in `cwd`, and stops at the first that fails.
 ///
 /// `stop`, when it becomes readable, ends a running hook: the container it was for has failed.
-pub fn run(token: &SingleThreaded, hooks: &[HookPlan], state: &str, stop: Option<BorrowedFd<'_>>) -> Result<()> {
-    hooks.iter().try_for_each(|h| run_one(token, h, state, stop))
+pub fn run(
+    token: &SingleThreaded,
+    hooks: &[HookPlan],
+    state: &str,
+    cwd: &Path,
+    stop: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, stop))
 }
 
-fn run_one(token: &SingleThreaded, hook: &HookPlan, state: &str, stop: Option<BorrowedFd<'_>>) -> Result<()> {
+fn run_one(
+    token: &SingleThreaded,
+    hook: &HookPlan,
+    state: &str,
+    cwd: &Path,
+    stop: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let c =
         |bytes: &[u8]| CString::new(bytes).map_err(|_| config(&hook.property, "path, args or env contain a NUL byte"));
     let argv = hook.args.iter().map(|a| c(a.as_bytes())).collect::<Result<_>>()?;
     let envp = hook.env.iter().map(|e| c(e.as_bytes())).collect::<Result<_>>()?;
     let path = c(hook.path.as_os_str().as_bytes())?;
     let timeout = hook.timeout.map(Duration::from_secs);
-    let outcome = spawn::run(token, &path, &ExecArgs::new(argv, envp), state.as_bytes(), timeout, stop)
+    let outcome = spawn::run(token, &path, &ExecArgs::new(argv, envp), state.as_bytes(), cwd, timeout, stop)
         .doing(|| format!("error running hook {} ({:?})", hook.property, hook.path))?;
     let problem = match (outcome.exit, hook.timeout) {
         (Some(Exit::Code(0)), _) => return Ok(()),

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
 use crate::rootfs::make_cwd;
+use crate::state::{State, Status};
 use crate::sysctl;
 use rrt_sys::path;
 use rrt_sys::process::{self, SingleThreaded};
@@ -32,8 +33,8 @@ pub struct Init<'a> {
     pub channel: Channel,
     /// Where `start` will connect; absent in `run`, which starts over `channel`.
     pub gate: Option<OwnedFd>,
-    /// The root file system, a detached tree.
-    pub root: OwnedFd,
+    /// The root file system, a detached tree; taken when it is attached.
+    pub root: Option<OwnedFd>,
     /// The sources of bind mounts, in the order of the mounts.
     pub sources: Vec<Option<Source>>,
     /// The host's device nodes, when they have to be bound.
@@ -42,10 +43,10 @@ pub struct Init<'a> {
     pub namespaces: Vec<(Joined, OwnedFd)>,
     /// The v1 cgroups' `tasks` files.
     pub tasks: Vec<OwnedFd>,
-    /// The host's null device.
-    pub null: OwnedFd,
-    /// The state document for createContainer hooks.
-    pub state: String,
+    /// The host's null device; taken when paths are masked.
+    pub null: Option<OwnedFd>,
+    /// For createContainer hooks.
+    pub state: &'a State,
 }
 
 impl Init<'_> {
@@ -93,6 +94,7 @@ impl Init<'_> {
         if plan.namespaces.has(kind::USER) {
             let (uid, gid) = (plan.namespaces.setup_uid, plan.namespaces.setup_gid);
             creds::set_ids(uid, gid).doing(|| "linux.uidMappings: become the user namespace's root".into())?;
+            self.rebind_to_parent()?;
         }
         self.join(|j| j.kind != kind::USER && j.kind != kind::MOUNT)?;
 
@@ -138,7 +140,12 @@ impl Init<'_> {
         if plan.hooks.before_pivot() {
             self.channel.ask(Turn::Hooks, None)?;
         }
-        hooks::run(token, &plan.hooks.create_container, &self.state, None)?;
+        if !plan.hooks.create_container.is_empty() {
+            // In a new pid namespace we do not know the pid by which the host knows us, but the host's procfs does.
+            let pid = std::fs::read_link("/proc/self").ok().and_then(|l| l.to_str()?.parse().ok());
+            let state = self.state.for_hooks_of(Status::Creating, pid);
+            hooks::run(token, &plan.hooks.create_container, &state, &plan.root.path, None)?;
+        }
 
         plan.root.enter(&root)?;
 
@@ -179,17 +186,29 @@ impl Init<'_> {
         self.channel.ask(Turn::Ready, None)?;
 
         let state = self.wait_for_start()?;
-        hooks::run(token, &plan.hooks.start_container, &state, None)?;
+        hooks::run(token, &plan.hooks.start_container, &state, &plan.process.cwd, None)?;
         self.keep_inherited()?;
         self.channel.send(&Frame::Executing, None)?;
         Err(program.exec())
+    }
+
+    /// The kernel forgets the parent's death signal whenever ids change (prctl(2), PR_SET_PDEATHSIG); a parent that ended in
+    /// between is told by the socket, on which it has nothing else to say now.
+    fn rebind_to_parent(&self) -> Result<()> {
+        let doing = || "bind init to its parent".to_string();
+        process::set_parent_death_signal(9).doing(doing)?;
+        match socket::poll_readable(&[self.channel.as_fd()], 0).doing(doing)?[0] {
+            true => Err(Error::Init("the runtime has ended".into())),
+            false => Ok(()),
+        }
     }
 
     fn own_fds(&self) -> Vec<i32> {
         let inherited = 3..3 + self.plan.inherited_fds as i32;
         let sources = self.sources.iter().flatten().chain(&self.devices).map(|s| s.tree.as_raw_fd());
         inherited
-            .chain([self.channel.as_fd().as_raw_fd(), self.root.as_raw_fd(), self.null.as_raw_fd()])
+            .chain([self.channel.as_fd().as_raw_fd()])
+            .chain(self.root.iter().chain(&self.null).map(AsRawFd::as_raw_fd))
             .chain(self.gate.iter().chain(&self.tasks).map(AsRawFd::as_raw_fd))
             .chain(self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd()))
             .chain(sources)
@@ -205,11 +224,11 @@ impl Init<'_> {
     }
 
     fn take_root(&mut self) -> Result<OwnedFd> {
-        self.root.try_clone().doing(|| "take the root".into())
+        self.root.take().ok_or_else(|| Error::Init("the root was attached before".into()))
     }
 
     fn take_null(&mut self) -> Result<OwnedFd> {
-        self.null.try_clone().doing(|| "take the null device".into())
+        self.null.take().ok_or_else(|| Error::Init("paths were masked before".into()))
     }
 
     /// Waits for `start`: over the gate, or over the parent's own socket in `run`. Returns the state for startContainer hooks.
@@ -220,7 +239,7 @@ impl Init<'_> {
                 self.channel = Channel::from_fd(connection);
             }
             match (self.channel.receive()?, &self.gate) {
-                (Some((Frame::Start(state), _)), _) => return Ok(state),
+                (Some((Frame::Start(state), fd)), _) => return crate::handshake::state_text(state, fd),
                 // `state` asks whether we wait here by connecting and hanging up again.
                 (None, Some(_)) => {}
                 (other, _) => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),

@@ -71,9 +71,10 @@ fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     let temporary = path.with_file_name(hidden);
-    let mut file = fs::File::options().write(true).create_new(true).open(&temporary).or_else(|e| match e.kind() {
-        // Left by a runtime that was killed between the two steps.
-        std::io::ErrorKind::AlreadyExists => fs::File::create(&temporary),
+    let create = || fs::File::options().write(true).create_new(true).open(&temporary);
+    let mut file = create().or_else(|e| match e.kind() {
+        // Left by a runtime that was killed between the two steps, or a symlink that somebody put there: never written through.
+        std::io::ErrorKind::AlreadyExists => fs::remove_file(&temporary).and_then(|()| create()),
         _ => Err(e),
     })?;
     file.write_all(pid.to_string().as_bytes())?;
@@ -149,6 +150,11 @@ pub fn died(child: &Child) -> Error {
 /// Checks that the fds to be inherited are there and are the caller's: a number that the caller left free may by now be a
 /// directory of the host that we have opened, which no container may ever get (CVE-2024-21626).
 pub fn require_inherited(count: u32) -> Result<()> {
+    /// More than a process can have open by far; numbers beyond it would not fit the arithmetic that follows.
+    const MOST: u32 = 1 << 20;
+    if count > MOST {
+        return Err(Error::Usage(format!("--preserve-fds {count}: more than {MOST}")));
+    }
     let missing = (3..).take(count as usize).find(|fd| !process::is_passed(*fd));
     match missing {
         Some(fd) => Err(Error::Usage(format!("--preserve-fds {count}: fd {fd} is not open; pass fewer, or open it"))),

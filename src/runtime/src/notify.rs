@@ -32,8 +32,6 @@ impl Proxy {
         let path = place.join("notify.sock");
         let doing = || format!("NOTIFY_SOCKET: listen at {path:?}");
         let socket = socket::bind_datagram(&path).doing(doing)?;
-        // The program may be any user of the container.
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).doing(doing)?;
         Ok(Some(Proxy { socket, host: PathBuf::from(host) }))
     }
 

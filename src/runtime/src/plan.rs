@@ -6,6 +6,7 @@ use crate::facts::HostFacts;
 use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
 use crate::mounts::cgroup::{CgroupMounts, V1Mount};
+use crate::mounts::options::{MountOptions, attr};
 use crate::mounts::{MountKind, MountPlan, clean};
 use crate::namespaces::{NamespacePlan, describe, kind};
 use crate::process::{Grantable, ProcessPlan};
@@ -203,19 +204,25 @@ fn pass_sockets(
     let mut kept = options.preserve_fds;
     if let Some((count, names)) = &host.listen_fds {
         kept = kept.saturating_add(*count);
+        process.env.retain(|e| !e.starts_with("LISTEN_"));
         process.env.push(format!("LISTEN_FDS={count}"));
         // The program is process 1 of its pid namespace.
         process.env.push("LISTEN_PID=1".into());
         process.env.extend(names.as_ref().map(|n| format!("LISTEN_FDNAMES={n}")));
     }
     if host.notify_socket.is_some() {
+        process.env.retain(|e| !e.starts_with("NOTIFY_SOCKET="));
         process.env.push(format!("NOTIFY_SOCKET={NOTIFY_DIR}/notify.sock"));
         let source = state_dir.join("notify");
         mounts.push(MountPlan {
             property: "NOTIFY_SOCKET".into(),
             destination: NOTIFY_DIR.into(),
             kind: MountKind::Bind { source, recursive: false },
-            options: Default::default(),
+            // A directory of the host's: the container sends to its socket and makes nothing in it.
+            options: MountOptions {
+                set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC,
+                ..MountOptions::default()
+            },
         });
     }
     Ok(kept)

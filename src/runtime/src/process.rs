@@ -66,7 +66,7 @@ pub struct CapabilitySets {
 /// What the machine may give, for values that have to be cut down with a warning.
 #[derive(Debug, Clone, Copy)]
 pub struct Grantable {
-    /// The runtime's own bounding set: nothing outside it can be given.
+    /// The runtime's own permitted set: nothing outside it can be given.
     pub capabilities: CapBits,
 }
 

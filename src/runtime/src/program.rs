@@ -50,7 +50,7 @@ impl Program {
             process::set_no_new_privileges().doing(|| "process.noNewPrivileges".into())?;
         }
         let entered = process::chdir(&plan.cwd);
-        become_user(plan)?;
+        become_user(plan, user_namespace)?;
         process::umask(plan.umask.unwrap_or(UMASK));
         match entered {
             Err(e) if e.is(errno::EACCES) || e.is(errno::EPERM) => process::chdir(&plan.cwd),
@@ -116,14 +116,14 @@ pub fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
     })
 }
 
-fn become_user(plan: &ProcessPlan) -> Result<()> {
+fn become_user(plan: &ProcessPlan, user_namespace: bool) -> Result<()> {
     let caps = &plan.capabilities;
     let doing = |what: &'static str| move || format!("process.{what}");
     creds::limit_bounding_set(caps.bounding).doing(doing("capabilities.bounding"))?;
     creds::keep_capabilities(true).doing(doing("capabilities"))?;
     match creds::set_groups(&plan.groups) {
         // A user namespace with setgroups denied (user_namespaces(7)) allows no list, not even the empty one.
-        Err(e) if e.is(errno::EPERM) && plan.groups.is_empty() => {}
+        Err(e) if e.is(errno::EPERM) && plan.groups.is_empty() && user_namespace => {}
         done => done.doing(doing("user.additionalGids"))?,
     }
     creds::set_ids(plan.uid, plan.gid).doing(doing("user"))?;

@@ -3,7 +3,7 @@
 use crate::create::Created;
 use crate::error::{Doing, Error, Result};
 use crate::foreground::{self, Terminal};
-use crate::handshake::{Channel, Frame};
+use crate::handshake::Channel;
 use crate::hooks;
 use crate::notify::Proxy;
 use crate::state::{GATE, State, StateDir, Status};
@@ -33,7 +33,7 @@ impl Runtime {
         let proxy = Proxy::open(&dir)?;
         let gate = socket::connect_at(dir.fd(), GATE).doing(|| "reach the waiting init".into())?;
         let channel = Channel::from_fd(gate);
-        channel.send(&Frame::Start(state.for_hooks(Status::Created)), None)?;
+        channel.start(state.for_hooks(Status::Created))?;
         channel.await_exec()?;
         crate::log::debug(format!("start {id:?}: the program runs"));
         // It tells `created` from `running` no more, and a second `start` should not find it.
@@ -41,10 +41,11 @@ impl Runtime {
         // The container runs, and others may act on it while a hook takes its time or the program has not said that it is ready.
         drop(dir);
         run_poststart(&state, pidfd.as_fd())?;
-        match proxy {
-            Some(proxy) => proxy.wait(pidfd.as_fd(), init.pid),
-            None => Ok(()),
+        if let Some(Err(e)) = proxy.map(|p| p.wait(pidfd.as_fd(), init.pid)) {
+            // The program runs; that its service manager could not be told is no reason to say that it does not.
+            crate::log::warn(e.to_string());
         }
+        Ok(())
     }
 
     /// `run`: creates and starts; then, unless detached, stands in for the program until it ends: signals, terminal, exit code.
@@ -73,8 +74,8 @@ impl Runtime {
         created.dir.unlock()?;
         run_poststart(&created.state, created.init.pidfd.as_fd())?;
         let Some(signals) = signals else {
-            if let Some(proxy) = proxy {
-                proxy.wait(created.init.pidfd.as_fd(), created.init.pid)?;
+            if let Some(Err(e)) = proxy.map(|p| p.wait(created.init.pidfd.as_fd(), created.init.pid)) {
+                crate::log::warn(e.to_string());
             }
             return Ok(0);
         };
@@ -106,7 +107,8 @@ fn run_poststart(state: &State, init: BorrowedFd<'_>) -> Result<()> {
         return Ok(());
     }
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
-    let done = hooks::run(&token, &state.hooks.poststart, &state.for_hooks(Status::Running), None);
+    let document = state.for_hooks(Status::Running);
+    let done = hooks::run(&token, &state.hooks.poststart, &document, &state.bundle, None);
     if done.is_err() {
         // The hook's error is what counts; a container that has ended by itself meanwhile is stopped as well.
         let _ = process::send_signal(init, 9);

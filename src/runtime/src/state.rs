@@ -49,6 +49,10 @@ pub struct State {
     pub ready: bool,
     /// Which namespaces it has of its own or joined (`CLONE_NEW*` bits): what `exec` joins.
     pub namespaces: i32,
+    /// Whether the pid namespace is its own alone: then the end of init ends all its processes.
+    pub own_pid_namespace: bool,
+    /// `linux.personality`, which `exec` sets as well.
+    pub personality: Option<u64>,
     /// The name of its session keyring, which `exec` joins; absent with `--no-new-keyring`.
     pub keyring: Option<String>,
     /// Its cgroups.
@@ -163,7 +167,9 @@ impl StateDir {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         let made = builder.create(&path).or_else(|e| match e.kind() {
             // The root is made only when it is missing, which it is once per boot.
-            std::io::ErrorKind::NotFound => builder.recursive(true).create(root).and_then(|()| fs::create_dir(&path)),
+            std::io::ErrorKind::NotFound => {
+                builder.recursive(true).create(root).and_then(|()| builder.recursive(false).create(&path))
+            }
             _ => Err(e),
         });
         match made {
@@ -249,7 +255,7 @@ impl StateDir {
     pub fn require(&self) -> Result<State> {
         self.read()?.ok_or_else(|| {
             Error::Status(format!(
-                "container is being created, or its create was killed: delete --force {:?}",
+                "container does not exist: {:?} is being created or deleted, or its create was killed (delete --force cleans up)",
                 self.id()
             ))
         })
@@ -306,7 +312,11 @@ impl State {
 
     /// The document that hooks read (runtime-spec runtime.md, "State").
     pub fn for_hooks(&self, status: Status) -> String {
-        let pid = self.init.map(|i| i.pid).filter(|_| status != Status::Stopped);
+        self.for_hooks_of(status, self.init.map(|i| i.pid).filter(|_| status != Status::Stopped))
+    }
+
+    /// The same, by one who knows init's pid from elsewhere.
+    pub fn for_hooks_of(&self, status: Status, pid: Option<i32>) -> String {
         let mut doc = serde_json::json!({
             "ociVersion": rrt_oci::VERSION, "id": self.id, "status": status, "bundle": self.bundle,
         });

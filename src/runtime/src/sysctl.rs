@@ -17,6 +17,9 @@ pub struct SysctlPlan {
     pub file: PathBuf,
     /// What is written.
     pub value: String,
+    /// The namespace it belongs to (a `CLONE_NEW*` bit).
+    #[serde(skip)]
+    pub namespace: i32,
 }
 
 /// Settings of the IPC namespace outside `fs.mqueue.` (ipc_namespaces(7)).
@@ -52,7 +55,7 @@ pub fn plan(sysctl: Option<&HashMap<String, String>>, ns: &NamespacePlan, hostna
         if !file.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
             return Err(config(property, "is not a sysctl name"));
         }
-        plans.push(SysctlPlan { name: name.clone(), file, value: value.clone() });
+        plans.push(SysctlPlan { name: name.clone(), file, value: value.clone(), namespace: needs });
     }
     plans.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(plans)

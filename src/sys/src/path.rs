@@ -361,13 +361,15 @@ pub fn write_once(fd: impl AsFd, data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Writes all of `data`, in as many write(2) calls as it takes.
-pub fn write_all(fd: impl AsFd, mut data: &[u8]) -> Result<()> {
-    while !data.is_empty() {
-        let n = retry(|| rustix::io::write(&fd, data)).named(|| "write".into())?;
-        data = &data[n..];
-    }
-    Ok(())
+/// One write(2); how much it took.
+pub fn write_some(fd: impl AsFd, data: &[u8]) -> Result<usize> {
+    retry(|| rustix::io::write(&fd, data)).named(|| "write".into())
+}
+
+/// Makes reads and writes of an open file description return at once (EAGAIN) where they would wait. fcntl(2) O_NONBLOCK
+pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
+    let flags = rustix::fs::fcntl_getfl(&fd).named(|| "fcntl(F_GETFL)".into())?;
+    rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK).named(|| "fcntl(F_SETFL, O_NONBLOCK)".into())
 }
 
 /// One read(2); 0 at the end of file.

@@ -1,27 +1,36 @@
 //! Signals.
 
-use crate::error::{Named, Result};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::os::fd::{AsFd, BorrowedFd};
+use crate::error::{Named, Result, check};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use libc::{SIGCHLD, SIGKILL, SIGURG, SIGWINCH};
 
 /// All signals, blocked and read from an fd instead: so that none comes before the wait begins (contract G.5).
-pub struct Signals(SignalFd);
+///
+/// By the system calls themselves: libc's own sets leave out the signals it keeps for its threads, and one of those, sent from
+/// outside, would kill us.
+pub struct Signals(OwnedFd);
 
 impl Signals {
     /// Blocks every signal and opens the fd.
     pub fn block_all() -> Result<Signals> {
-        let all = SigSet::all();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).named(|| "sigprocmask(all)".into())?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        SignalFd::with_flags(&all, flags).map(Signals).named(|| "signalfd4".into())
+        set_mask(u64::MAX)?;
+        let mask = u64::MAX;
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: the mask is 8 bytes long, as the kernel's sigset is, and outlives the call. signalfd(2)
+        let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, size_of::<u64>(), flags) };
+        let fd = check(fd, || "signalfd4(all)".into())?;
+        // SAFETY: signalfd4 made this fd for us just now.
+        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 
     /// The next signal that has come, by number; `None` when there is none.
     pub fn next(&self) -> Option<i32> {
-        self.0.read_signal().ok().flatten().map(|s| s.ssi_signo as i32)
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+        let n = crate::path::read_some(&self.0, &mut info).ok()?;
+        // ssi_signo is the first field.
+        (n == info.len()).then(|| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
     }
 
     /// The fd to poll.
@@ -38,7 +47,16 @@ pub fn reset() -> Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: SIG_DFL is no handler, so nothing of ours runs in signal context. sigaction(2)
     unsafe { sigaction(Signal::SIGPIPE, &default) }.named(|| "sigaction(SIGPIPE, SIG_DFL)".into())?;
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).named(|| "sigprocmask(none)".into())
+    set_mask(0)
+}
+
+/// Sets which signals are blocked: bit n-1 for signal n. rt_sigprocmask(2)
+fn set_mask(mask: u64) -> Result<()> {
+    let old = std::ptr::null_mut::<u64>();
+    // SAFETY: the mask is 8 bytes long, as the kernel's sigset is, and outlives the call; the old one is not asked for.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, old, size_of::<u64>()) };
+    check(ret, || format!("rt_sigprocmask(SIG_SETMASK, {mask:#x})")).map(drop)
 }
 
 /// The number of a signal by name (`KILL`, `SIGKILL`, any case) or number; `None` when there is no such signal.

@@ -9,6 +9,7 @@ use nix::sys::socket::{
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A `SOCK_SEQPACKET` pair, close-on-exec: whole messages, order kept, end of file when the other side is gone.
@@ -118,20 +119,28 @@ pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
 pub fn send_datagram(path: &Path, data: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
     let call = || format!("sendmsg({path:?})");
     let sock = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).named(call)?;
-    let addr = UnixAddr::new(path).named(call)?;
-    connect(sock.as_raw_fd(), &addr).named(call)?;
+    // A leading @ stands for the NUL byte of an abstract address (sd_notify(3)).
+    let addr = match path.as_os_str().as_bytes().split_first() {
+        Some((b'@', name)) => UnixAddr::new_abstract(name),
+        _ => UnixAddr::new(path),
+    };
+    connect(sock.as_raw_fd(), &addr.named(call)?).named(call)?;
     match fd {
         Some(fd) => send(sock.as_fd(), data, &[fd]),
         None => send(sock.as_fd(), data, &[]),
     }
 }
 
-/// A datagram socket bound at `path`, as a notify socket is.
+/// A datagram socket bound at `path` that everybody may write to, as a notify socket is.
 pub fn bind_datagram(path: &Path) -> Result<OwnedFd> {
     let call = || format!("bind({path:?})");
     let fd = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).named(call)?;
-    bind(fd.as_raw_fd(), &UnixAddr::new(path).named(call)?).named(call)?;
-    Ok(fd)
+    let addr = UnixAddr::new(path).named(call)?;
+    // By umask, not by a chmod afterwards, whose path could be another file's by then.
+    let umask = crate::process::umask(0);
+    let bound = bind(fd.as_raw_fd(), &addr).named(call);
+    crate::process::umask(umask);
+    bound.map(|()| fd)
 }
 
 /// A pipe, close-on-exec: the reading and the writing end.
@@ -141,11 +150,19 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 
 /// Waits until one of the fds is readable or hung up, at most `timeout_ms` (negative: for ever); returns which are.
 pub fn poll_readable(fds: &[BorrowedFd<'_>], timeout_ms: i32) -> Result<Vec<bool>> {
+    poll(fds, &[], timeout_ms)
+}
+
+/// Waits until one of `readers` is readable or one of `writers` writable (or either hung up), at most `timeout_ms` (negative:
+/// for ever); returns which are, the readers first. poll(2)
+pub fn poll(readers: &[BorrowedFd<'_>], writers: &[BorrowedFd<'_>], timeout_ms: i32) -> Result<Vec<bool>> {
     use rustix::event::{PollFd, PollFlags, Timespec};
-    let mut polls: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let readers_polled = readers.iter().map(|fd| PollFd::new(fd, PollFlags::IN));
+    let writers_polled = writers.iter().map(|fd| PollFd::new(fd, PollFlags::OUT));
+    let mut polls: Vec<PollFd<'_>> = readers_polled.chain(writers_polled).collect();
     let timeout = (timeout_ms >= 0)
         .then(|| Timespec { tv_sec: i64::from(timeout_ms / 1000), tv_nsec: i64::from(timeout_ms % 1000) * 1_000_000 });
-    retry(|| rustix::event::poll(&mut polls, timeout.as_ref())).named(|| format!("poll({} fds)", fds.len()))?;
+    retry(|| rustix::event::poll(&mut polls, timeout.as_ref())).named(|| "poll".into())?;
     Ok(polls.iter().map(|p| !p.revents().is_empty()).collect())
 }
 

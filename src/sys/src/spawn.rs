@@ -7,6 +7,7 @@ use crate::{signal, socket};
 use rustix::fs::MemfdFlags;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How much of a helper's output is kept for the error message, in bytes.
@@ -21,17 +22,19 @@ pub struct Outcome {
     pub output: String,
 }
 
-/// Runs `path` with `stdin` to read, and waits until it ends or `timeout` is over (then it is killed).
+/// Runs `path` in `cwd` with `stdin` to read, and waits until it ends or `timeout` is over (then it is killed).
 ///
 /// `stop` is watched too: when it becomes readable or hangs up, whatever the helper was for is gone, and it is killed.
 ///
 /// # Errors
 /// The execve error, or that of any call on the way.
+#[expect(clippy::too_many_arguments, reason = "each is one property of the helper")]
 pub fn run(
     token: &SingleThreaded,
     path: &CString,
     args: &ExecArgs,
     stdin: &[u8],
+    cwd: &Path,
     timeout: Option<Duration>,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<Outcome> {
@@ -45,6 +48,8 @@ pub fn run(
             dup_onto_stdio(output_end.as_fd(), 2)?;
             // Its standard streams are all that a helper gets: not ours, and not what our caller left open.
             close_all_but(&[failure_end.as_raw_fd()])?;
+            // A directory that is gone by now (a bundle at poststop) is no reason not to run it.
+            let _ = crate::process::chdir(cwd);
             signal::reset()
         })();
         let error = setup.err().unwrap_or_else(|| args.exec(path));
@@ -63,25 +68,30 @@ pub fn run(
 }
 
 fn watch(child: &Child, output: &OwnedFd, timeout: Option<Duration>, stop: Option<BorrowedFd<'_>>) -> Result<Outcome> {
-    let deadline = timeout.map(|t| Instant::now() + t);
+    // A timeout beyond what the clock can say is none.
+    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let mut kept = Vec::new();
     let mut open = true;
     loop {
-        let left = deadline.map_or(-1, |d| d.saturating_duration_since(Instant::now()).as_millis() as i32);
+        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        // What is longer than poll(2) can say is waited for in parts.
+        let ms = left.map_or(-1, |l| i32::try_from(l.as_millis()).unwrap_or(i32::MAX));
         let mut fds = vec![child.pidfd.as_fd()];
         // A closed pipe is always readable, and would make this loop spin.
         fds.extend(open.then(|| output.as_fd()));
         fds.extend(stop);
-        let ready = socket::poll_readable(&fds, left)?;
+        let ready = socket::poll_readable(&fds, ms)?;
         if ready[0] {
             // Not read to the end of file: a daemon that the helper left behind may hold the pipe open.
-            if open && socket::poll_readable(&[output.as_fd()], 0)?[0] {
-                keep(output, &mut kept)?;
+            while open && kept.len() < OUTPUT_KEPT && socket::poll_readable(&[output.as_fd()], 0)?[0] {
+                open = keep(output, &mut kept)?;
             }
             return Ok(Outcome { exit: Some(child.wait()?), output: String::from_utf8_lossy(&kept).into_owned() });
         }
         if open && ready[1] {
             open = keep(output, &mut kept)?;
+        } else if !ready.contains(&true) && left.is_some_and(|l| !l.is_zero()) {
+            continue;
         } else {
             child.kill_and_reap();
             return Ok(Outcome { exit: None, output: String::from_utf8_lossy(&kept).into_owned() });

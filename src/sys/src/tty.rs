@@ -70,6 +70,8 @@ pub fn make_raw(fd: impl AsFd) -> Result<Settings> {
     let old = rustix::termios::tcgetattr(&fd).named(|| "tcgetattr".into())?;
     let mut raw = old.clone();
     raw.make_raw();
+    // But output stays processed: the program's terminal sends plain newlines (see [`clear_onlcr`]).
+    raw.output_modes.insert(OutputModes::OPOST);
     rustix::termios::tcsetattr(&fd, OptionalActions::Now, &raw).named(|| "tcsetattr(raw)".into())?;
     Ok(old)
 }

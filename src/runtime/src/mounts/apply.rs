@@ -41,7 +41,9 @@ pub fn apply_all(
             (MountKind::Bind { .. }, None) => return Err(config(&plan.property, "has no opened source")),
             (MountKind::FileSystem { fstype, source }, _) => {
                 let new = file_system(root, plan, fstype, source.as_deref())?;
-                later.0.extend(new.filter(|_| plan.read_only_later()).map(|fd| (plan.property.clone(), fd)));
+                if plan.read_only_later() {
+                    later.0.push((plan.property.clone(), new));
+                }
             }
             (MountKind::Cgroup, _) => cgroup::apply(root, plan, cgroups)?,
             (MountKind::Remount, _) => remount(root, plan)?,
@@ -62,8 +64,8 @@ fn bind(root: &Root, plan: &MountPlan, source: Source) -> Result<()> {
     attach(source.tree.as_fd(), target.as_fd()).doing(doing)
 }
 
-/// Returns the new mount, unless it had to be made the old way.
-fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>) -> Result<Option<OwnedFd>> {
+/// Returns the new mount.
+fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>) -> Result<OwnedFd> {
     let doing = || format!("{}: mount {fstype} on {:?}", plan.property, plan.destination);
     let mut options = plan.fs_options();
     if fstype == "tmpfs"
@@ -92,7 +94,10 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
     let source = OsStr::new(source.unwrap_or(fstype));
     let new = match mount::new_fs(OsStr::new(fstype), Some(source), &options, attrs) {
         // An option value that fsconfig cannot carry: mount(2) on the fd's own name.
-        Err(e) if e.is(errno::E2BIG) => return legacy(plan, fstype, source, &target).map(|()| None).doing(doing),
+        Err(e) if e.is(errno::E2BIG) => {
+            let new = legacy(plan, fstype, source, &target).doing(doing)?;
+            return finish_legacy(root, plan, new);
+        }
         new => new.doing(doing)?,
     };
     set_attributes(new.as_fd(), &mount_options).doing(doing)?;
@@ -107,16 +112,40 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
     if let Some(on) = plan.options.iversion {
         set_iversion(new.as_fd(), on).doing(doing)?;
     }
-    Ok(Some(new))
+    Ok(new)
 }
 
-fn legacy(plan: &MountPlan, fstype: &str, source: &OsStr, target: &OwnedFd) -> rrt_sys::Result<()> {
+/// mount(2) on the fd's own name, with what restricts the mount from its first moment; returns what it has covered.
+fn legacy<'a>(plan: &MountPlan, fstype: &str, source: &OsStr, target: &'a OwnedFd) -> rrt_sys::Result<BorrowedFd<'a>> {
     let data = plan.fs_options().join(",");
     let mut flags = 0;
+    let set = plan.options.set | plan.options.rec_set;
     for (bit, ms) in [(attr::RDONLY, 1), (attr::NOSUID, 2), (attr::NODEV, 4), (attr::NOEXEC, 8)] {
-        flags |= if plan.options.set & bit != 0 { ms } else { 0 };
+        flags |= if set & bit != 0 && !(bit == attr::RDONLY && plan.read_only_later()) { ms } else { 0 };
     }
-    mount::mount_legacy(source, &path::proc_fd(target), OsStr::new(fstype), flags, OsStr::new(&data))
+    mount::mount_legacy(source, &path::proc_fd(target), OsStr::new(fstype), flags, OsStr::new(&data))?;
+    Ok(target.as_fd())
+}
+
+/// Finds the mount that mount(2) has made, which returns no fd, and gives it the rest of its attributes.
+fn finish_legacy(root: &Root, plan: &MountPlan, covered: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let doing = || format!("{}: set the attributes of {:?}", plan.property, plan.destination);
+    let new = root.resolve(&plan.destination).doing(doing)?;
+    if mount::mount_id(new.as_fd()).doing(doing)? == mount::mount_id(covered).doing(doing)? {
+        let problem = format!("{:?} was changed while it was being mounted; refused", plan.destination);
+        return Err(config(format!("{}.destination", plan.property), problem));
+    }
+    if plan.options.tmpcopyup || plan.options.iversion.is_some() {
+        let problem = "tmpcopyup and iversion do not go with an option value of more than 255 bytes";
+        return Err(config(format!("{}.options", plan.property), problem));
+    }
+    let mut options = plan.options.clone();
+    if plan.read_only_later() {
+        options.set &= !attr::RDONLY;
+        options.rec_set &= !attr::RDONLY;
+    }
+    set_attributes(new.as_fd(), &options).doing(doing)?;
+    Ok(new)
 }
 
 /// `iversion` is a flag of the super block that only mount(2) can change.
