@@ -172,6 +172,10 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Call`].
     pub fn v1_tasks(&self, sub: &SubCgroups) -> Result<Vec<OwnedFd>, Error> {
+        let known = |name: &String| name.is_empty() || self.groups.iter().any(|g| g.controllers.contains(name));
+        if let Some(name) = sub.0.keys().find(|name| !known(name)) {
+            return Err(Error::invalid("--cgroup", format!("{name:?} is no controller of the container's cgroups")));
+        }
         let v1 = self.groups.iter().filter(|g| g.version == Version::V1);
         v1.map(|g| rrt_sys::path::open(&sub.dir(g).join("tasks"), OFlags::WRONLY))
             .collect::<rrt_sys::Result<_>>()

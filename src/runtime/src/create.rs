@@ -137,9 +137,10 @@ impl Runtime {
         let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
         // No process of a namespace that init joins may look into it (CVE-2016-9962).
         rrt_sys::process::set_dumpable(false).doing(|| "close our /proc files".into())?;
-        // setns into a pid namespace is for children only; ours afterwards are hooks, which belong on the host.
-        let own_pid_namespace = enter_pid_namespace(&token, &namespaces)?;
-        let namespaces = namespaces.into_iter().filter(|(j, _)| j.kind != kind::PID).collect();
+        // Some namespaces init has to be born in; we come back from them, because our hooks belong on the host.
+        let (inherited, namespaces): (Vec<_>, Vec<_>) =
+            namespaces.into_iter().partition(|(j, _)| is_inherited(plan, j));
+        let way_back = enter_namespaces(&token, &inherited)?;
         let init = Init {
             plan,
             token: &token,
@@ -159,8 +160,9 @@ impl Runtime {
         let child = made
             .init
             .insert(child.doing(|| format!("make init in new namespaces ({})", crate::namespaces::describe(new)))?);
-        if let Some(own) = own_pid_namespace {
-            namespace::join(&token, own.as_fd(), kind::PID).doing(|| "return to the own pid namespace".into())?;
+        for (kind, own) in way_back {
+            namespace::join(&token, own.as_fd(), kind)
+                .doing(|| format!("return to the runtime's own {} namespace", name(kind)))?;
         }
         // It exists: a `delete --force` may have to end it while it hangs, in a hook or on a dead network file system.
         state.init = Some(InitProcess::of(child.pid)?);
@@ -358,13 +360,27 @@ fn name_of(joined: &Joined) -> &'static str {
     name(joined.kind)
 }
 
-/// Has init born in a joined pid namespace; returns our own, to come back to.
-fn enter_pid_namespace(token: &SingleThreaded, namespaces: &[(Joined, OwnedFd)]) -> Result<Option<OwnedFd>> {
-    let Some((joined, fd)) = namespaces.iter().find(|(j, _)| j.kind == kind::PID) else { return Ok(None) };
-    let own =
-        path::open(Path::new("/proc/self/ns/pid"), OFlags::RDONLY).doing(|| "open the own pid namespace".into())?;
-    namespace::join(token, fd.as_fd(), kind::PID).doing(|| format!("{}: join {:?}", joined.property, joined.path))?;
-    Ok(Some(own))
+/// Whether init is born in a joined namespace instead of joining it itself: a pid namespace can only be entered so, and beside a
+/// user namespace all of them are, because they may belong to another one, in which init has no rights.
+fn is_inherited(plan: &Plan, joined: &Joined) -> bool {
+    joined.kind == kind::PID || (plan.user_namespace() && !matches!(joined.kind, kind::USER | kind::MOUNT | kind::TIME))
+}
+
+/// Joins namespaces for the children to come; returns our own, to come back to.
+fn enter_namespaces(token: &SingleThreaded, joined: &[(Joined, OwnedFd)]) -> Result<Vec<(i32, OwnedFd)>> {
+    let enter = |(joined, fd): &(Joined, OwnedFd)| {
+        let own = own_namespace(joined.kind).doing(|| joined.property.clone())?;
+        namespace::join(token, fd.as_fd(), joined.kind)
+            .doing(|| format!("{}: join {:?}", joined.property, joined.path))?;
+        Ok((joined.kind, own))
+    };
+    joined.iter().map(enter).collect()
+}
+
+/// The runtime's own namespace of a kind.
+fn own_namespace(kind: i32) -> rrt_sys::Result<OwnedFd> {
+    let file = kind::ALL.iter().find(|(k, ..)| *k == kind).map_or("", |(.., file)| file);
+    path::open(&Path::new("/proc/self/ns").join(file), OFlags::RDONLY)
 }
 
 /// cgroup v2: the container's root may manage cgroups below its own, as a systemd inside needs.

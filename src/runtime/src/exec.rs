@@ -191,7 +191,10 @@ impl Joiner<'_> {
         for tasks in &self.tasks {
             path::write_once(tasks, b"0").doing(|| "join the container's cgroup".into())?;
         }
-        set_affinity(&self.plan.exec_affinity.1, "final")?;
+        match self.plan.exec_affinity.1.as_slice() {
+            [] => crate::init::forget_affinity(),
+            cpus => set_affinity(cpus, "final")?,
+        }
         // All namespaces in one call, and with the mount namespace its root; the pid namespace is for the next process.
         if self.namespaces != 0 {
             namespace::join_process(self.token, self.container.as_fd(), self.namespaces)

@@ -103,6 +103,7 @@ impl Init<'_> {
         for tasks in std::mem::take(&mut self.tasks) {
             path::write_once(&tasks, b"0").doing(|| "join the container's cgroup".into())?;
         }
+        forget_affinity();
         if plan.namespaces.unshared != 0 {
             namespace::unshare(token, plan.namespaces.unshared).doing(|| "linux.namespaces".into())?;
         }
@@ -186,7 +187,10 @@ impl Init<'_> {
         self.channel.ask(Turn::Ready, None)?;
 
         let state = self.wait_for_start()?;
-        hooks::run(token, &plan.hooks.start_container, &state, &plan.process.cwd, None)?;
+        // Without an environment of its own such a hook has the program's, in whose place it runs.
+        let mut start_container = plan.hooks.start_container.clone();
+        start_container.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = plan.process.env.clone());
+        hooks::run(token, &start_container, &state, &plan.process.cwd, None)?;
         self.keep_inherited()?;
         self.channel.send(&Frame::Executing, None)?;
         Err(program.exec())
@@ -233,6 +237,10 @@ impl Init<'_> {
 
     /// Waits for `start`: over the gate, or over the parent's own socket in `run`. Returns the state for startContainer hooks.
     fn wait_for_start(&mut self) -> Result<String> {
+        if self.gate.is_some() {
+            // As process 1 we would ignore what asks other processes to end.
+            signal::exit_on_request().doing(|| "make init end on SIGTERM".into())?;
+        }
         loop {
             if let Some(gate) = &self.gate {
                 let connection = socket::accept(gate.as_fd()).doing(|| "wait for start".into())?;
@@ -258,6 +266,12 @@ pub fn keep_inherited(count: u32) -> Result<()> {
     let doing = || "choose the fds the program inherits".to_string();
     process::cloexec_from(3 + count).doing(doing)?;
     (3..3 + count as i32).filter_map(process::inherited_fd).try_for_each(|fd| process::keep_on_exec(fd).doing(doing))
+}
+
+/// The CPUs of whoever called the runtime are not the container's; its cgroup says which those are. As runc: without effect where the
+/// kernel refuses (a SCHED_DEADLINE task).
+pub fn forget_affinity() {
+    let _ = rrt_sys::limits::reset_affinity();
 }
 
 /// The session keyring of the container, made if it is not there: without it the process would have its caller's keys. Where

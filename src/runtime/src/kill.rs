@@ -23,13 +23,12 @@ impl Runtime {
             // Processes may outlive init in a pid namespace that is shared.
             return Ok(state.cgroup().kill(signal)?);
         }
-        if signal == 9
-            && !state.own_pid_namespace
-            && state.init.is_some_and(|i| i.is_alive())
-            && !state.cgroup().is_disabled()
-        {
-            // Its processes would outlive init in the pid namespace they share with others.
-            return Ok(state.cgroup().kill(signal)?);
+        if signal == 9 && !state.own_pid_namespace {
+            // In a pid namespace shared with others its processes outlive init.
+            let cgroup = state.cgroup();
+            if !cgroup.is_disabled() && !cgroup.pids()?.is_empty() {
+                return Ok(cgroup.kill(signal)?);
+            }
         }
         let not_running = || Error::Status("container not running".into());
         let init = state.init.ok_or_else(not_running)?;

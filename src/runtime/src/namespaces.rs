@@ -181,7 +181,7 @@ impl NamespacePlan {
         for (clock, offset) in clocks {
             if !matches!(clock.as_str(), "monotonic" | "boottime") {
                 let hint = "no such clock; the kernel has offsets for \"monotonic\" and \"boottime\"";
-                return Err(config(format!("linux.timeOffsets.{clock}"), hint));
+                return Err(config(format!("linux.timeOffsets[{clock:?}]"), hint));
             }
             let (secs, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
             let _ = writeln!(self.time_offsets, "{clock} {secs} {nanos}");
@@ -276,7 +276,7 @@ mod tests {
             (r#"{"namespaces":[{"type":"mount"}],"timeOffsets":{"monotonic":{"secs":1}}}"#, "linux.timeOffsets: needs"),
             (
                 r#"{"namespaces":[{"type":"mount"},{"type":"time"}],"timeOffsets":{"x":{"secs":1}}}"#,
-                "linux.timeOffsets.x",
+                "linux.timeOffsets[\"x\"]",
             ),
         ] {
             let e = plan(json).unwrap_err().to_string();

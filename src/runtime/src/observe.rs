@@ -1,7 +1,7 @@
 //! `state`, `list`, `ps`, `events`: looking, without changing anything.
 
 use crate::error::{Doing, Error, Result};
-use crate::state::{State, StateDir, Status};
+use crate::state::{State, StateDir, Status, as_text};
 use crate::{Runtime, log};
 use rrt_cgroups::{OomWatch, Stats};
 use serde::Serialize;
@@ -21,8 +21,10 @@ pub struct StateReport {
     /// The status.
     pub status: Status,
     /// The bundle.
+    #[serde(serialize_with = "as_text")]
     pub bundle: PathBuf,
     /// The root file system.
+    #[serde(serialize_with = "as_text")]
     pub rootfs: PathBuf,
     /// When it was created, RFC 3339.
     pub created: String,

@@ -205,7 +205,12 @@ fn capabilities(process: &Process, at: &str, grantable: CapBits, warnings: &mut 
     if outside != 0 {
         return Err(config(format!("{at}.effective"), "has a capability that is not in permitted; add it there"));
     }
-    Ok(CapabilitySets { ambient: sets.ambient & sets.permitted & sets.inheritable, ..sets })
+    // The kernel raises in the ambient set only what is permitted and inheritable (capabilities(7)).
+    let ambient = sets.ambient & sets.permitted & sets.inheritable;
+    if ambient != sets.ambient {
+        warnings.push(format!("{at}.ambient: what is not also permitted and inheritable is left out"));
+    }
+    Ok(CapabilitySets { ambient, ..sets })
 }
 
 fn rlimits(process: &Process, at: &str) -> Result<Vec<Rlimit>> {

@@ -64,7 +64,9 @@ impl Program {
     fn find(plan: &ProcessPlan, home: Option<String>) -> Result<Program> {
         let c = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Init(format!("{s:?} contains a NUL byte")));
         let argv = plan.args.iter().map(c).collect::<Result<_>>()?;
-        let envp = plan.env.iter().chain(home.iter()).map(c).collect::<Result<_>>()?;
+        // An empty HOME counts as none, and gives way.
+        let given = plan.env.iter().filter(|e| home.is_none() || !e.starts_with("HOME="));
+        let envp = given.chain(home.iter()).map(c).collect::<Result<_>>()?;
         let args = ExecArgs::new(argv, envp);
         let name = &plan.args[0];
         if name.contains('/') {
@@ -161,7 +163,7 @@ fn check_cwd(cwd: &Path) -> Result<()> {
 
 /// `HOME=…` for a process that has none, from the container's own /etc/passwd, as in runc.
 fn home(plan: &ProcessPlan) -> Option<String> {
-    if plan.env.iter().any(|e| e.starts_with("HOME=")) {
+    if plan.env.iter().any(|e| e.len() > "HOME=".len() && e.starts_with("HOME=")) {
         return None;
     }
     let home = || {

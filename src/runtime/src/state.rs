@@ -32,9 +32,11 @@ pub const GATE: &str = "start.sock";
 pub struct State {
     /// The container's id.
     pub id: String,
-    /// The bundle, absolute.
+    /// The bundle, absolute. JSON has only text: bytes of a path that are none are replaced, here and wherever a path is printed.
+    #[serde(serialize_with = "as_text")]
     pub bundle: PathBuf,
     /// The root file system, absolute.
+    #[serde(serialize_with = "as_text")]
     pub rootfs: PathBuf,
     /// When it was created, RFC 3339 with nanoseconds.
     pub created: String,
@@ -62,6 +64,11 @@ pub struct State {
     pub hooks: HooksPlan,
     /// `process` of config.json: what `exec` with flags begins from.
     pub process: Box<serde_json::value::RawValue>,
+}
+
+/// A path as text, for JSON.
+pub fn as_text<S: serde::Serializer>(path: &Path, s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.collect_str(&path.display())
 }
 
 /// The init process, as it is recognised later.
@@ -318,7 +325,7 @@ impl State {
     /// The same, by one who knows init's pid from elsewhere.
     pub fn for_hooks_of(&self, status: Status, pid: Option<i32>) -> String {
         let mut doc = serde_json::json!({
-            "ociVersion": rrt_oci::VERSION, "id": self.id, "status": status, "bundle": self.bundle,
+            "ociVersion": rrt_oci::VERSION, "id": self.id, "status": status, "bundle": self.bundle.to_string_lossy(),
         });
         if let Some(pid) = pid {
             doc["pid"] = pid.into();

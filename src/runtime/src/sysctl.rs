@@ -37,7 +37,10 @@ const IPC: [&str; 8] = [
 /// Plans `linux.sysctl`, in the order of their names; refuses what is not the container's own.
 pub fn plan(sysctl: Option<&HashMap<String, String>>, ns: &NamespacePlan, hostname: bool) -> Result<Vec<SysctlPlan>> {
     let mut plans = Vec::new();
-    for (name, value) in sysctl.into_iter().flatten() {
+    // By name, so that of two bad ones it is always the same that is told.
+    let mut settings: Vec<_> = sysctl.into_iter().flatten().collect();
+    settings.sort();
+    for (name, value) in settings {
         let property = format!("linux.sysctl[{name:?}]");
         let dotted = normalise(name);
         if dotted.split('.').any(|part| part.is_empty()) || name.contains('\0') {
@@ -57,7 +60,6 @@ pub fn plan(sysctl: Option<&HashMap<String, String>>, ns: &NamespacePlan, hostna
         }
         plans.push(SysctlPlan { name: name.clone(), file, value: value.clone(), namespace: needs });
     }
-    plans.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(plans)
 }
 

@@ -68,6 +68,15 @@ pub fn set_personality(persona: u64) -> Result<()> {
     check(ret, || format!("personality({persona:#x})")).map(drop)
 }
 
+/// Gives this thread every CPU that its cgroup allows: a mask of the caller's is not the container's. sched_setaffinity(2)
+pub fn reset_affinity() -> Result<()> {
+    // As many CPUs as any kernel is built for; it takes those that exist and are allowed.
+    let all = [u64::MAX; 128];
+    // SAFETY: the mask is as long as is said and outlives the call. sched_setaffinity(2)
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&all), all.as_ptr()) };
+    check(ret, || "sched_setaffinity(all)".into()).map(drop)
+}
+
 /// sched_setaffinity(2) of this thread, CPUs by number.
 pub fn set_affinity(cpus: &[usize]) -> Result<()> {
     let mut set = rustix::thread::CpuSet::new();

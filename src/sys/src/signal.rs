@@ -50,6 +50,20 @@ pub fn reset() -> Result<()> {
     set_mask(0)
 }
 
+/// Has this process end on SIGHUP, SIGINT, SIGQUIT and SIGTERM, also as process 1 of a pid namespace, for which the kernel drops
+/// signals that have no handler. execve takes the handler away again.
+pub fn exit_on_request() -> Result<()> {
+    extern "C" fn end(signal: libc::c_int) {
+        crate::process::exit_now(128 + signal)
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: the handler only calls _exit, which is async-signal-safe. sigaction(2), signal-safety(7)
+        unsafe { sigaction(signal, &action) }.named(|| format!("sigaction({signal})"))?;
+    }
+    Ok(())
+}
+
 /// Sets which signals are blocked: bit n-1 for signal n. rt_sigprocmask(2)
 fn set_mask(mask: u64) -> Result<()> {
     let old = std::ptr::null_mut::<u64>();

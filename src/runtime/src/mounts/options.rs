@@ -74,7 +74,8 @@ const fn atime(value: u64, recursive: bool) -> Effect {
 /// All options, in the order `rrt features` prints them.
 const TABLE: &[(&str, Effect)] = &[
     ("async", Super("async")),
-    // relatime is the kernel's default access-time setting, and what `atime` and `nostrictatime` return to.
+    // relatime is the kernel's default access-time setting, and what `atime`, `nostrictatime` and even `norelatime` return to:
+    // mount(2) has no flag for "not relatime" but strictatime.
     ("atime", atime(0, false)),
     ("bind", Bind { recursive: false }),
     ("defaults", Nothing),
@@ -94,7 +95,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("noiversion", IVersion(false)),
     ("nolazytime", Super("nolazytime")),
     ("nomand", Super("nomand")),
-    ("norelatime", atime(attr::STRICTATIME, false)),
+    ("norelatime", atime(0, false)),
     ("nostrictatime", atime(0, false)),
     ("nosuid", on(attr::NOSUID)),
     ("nosymfollow", on(attr::NOSYMFOLLOW)),
@@ -111,7 +112,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("rnodev", ron(attr::NODEV)),
     ("rnodiratime", ron(attr::NODIRATIME)),
     ("rnoexec", ron(attr::NOEXEC)),
-    ("rnorelatime", atime(attr::STRICTATIME, true)),
+    ("rnorelatime", atime(0, true)),
     ("rnostrictatime", atime(0, true)),
     ("rnosuid", ron(attr::NOSUID)),
     ("rnosymfollow", ron(attr::NOSYMFOLLOW)),
@@ -235,7 +236,7 @@ impl std::fmt::Display for MountOptions {
                 TmpCopyUp => self.tmpcopyup,
                 _ => false,
             };
-            if shown && *name != "norelatime" && *name != "rnorelatime" {
+            if shown {
                 words.push((*name).into());
             }
         }
