@@ -28,7 +28,6 @@ pub struct Outcome {
 ///
 /// # Errors
 /// The execve error, or that of any call on the way.
-#[expect(clippy::too_many_arguments, reason = "each is one property of the helper")]
 pub fn run(
     token: &SingleThreaded,
     path: &CString,
