@@ -51,10 +51,18 @@ fn with_a_terminal_too() {
     c.call_from_shell(CARELESS, "exec", &flags, &["sleep", "3600"]).ok();
     let (_, _master) = socket.join().expect("console socket");
     let pid = fs::read_to_string(c.dir.join("pid")).expect("pid file");
-    let mut fds: Vec<_> =
-        fs::read_dir(format!("/proc/{pid}/fd")).expect("fds").flatten().map(|e| e.file_name()).collect();
-    fds.sort();
-    assert_eq!(fds, ["0", "1", "2"]);
+    let open = || {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("fds");
+        let mut names: Vec<_> = entries.flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        names
+    };
+    // runc returns a moment before the program is executed, which is when its own close.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while open() != ["0", "1", "2"] && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(open(), ["0", "1", "2"]);
 }
 
 /// CVE-2024-21626 (runc), CVE-2016-9962: what waits for `start` inside the container holds no way to the host.
