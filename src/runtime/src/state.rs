@@ -183,7 +183,8 @@ impl StateDir {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists(id.into())),
             made => {
                 made.doing(|| format!("make the state directory {path:?} (--root)"))?;
-                StateDir::open_path(path)?.lock()
+                // Not opened, it would be a name that is taken by nothing.
+                StateDir::open_path(path.clone()).and_then(StateDir::lock).inspect_err(|_| drop(fs::remove_dir(&path)))
             }
         }
     }
