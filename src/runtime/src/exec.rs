@@ -191,9 +191,9 @@ impl Joiner<'_> {
         for tasks in &self.tasks {
             path::write_once(tasks, b"0").doing(|| "join the container's cgroup".into())?;
         }
-        match self.plan.exec_affinity.1.as_slice() {
-            [] => crate::init::forget_affinity(),
-            cpus => set_affinity(cpus, "final")?,
+        match (self.plan.exec_affinity.0.as_slice(), self.plan.exec_affinity.1.as_slice()) {
+            ([], []) => crate::init::forget_affinity(),
+            (_, cpus) => set_affinity(cpus, "final")?,
         }
         // All namespaces in one call, and with the mount namespace its root; the pid namespace is for the next process.
         if self.namespaces != 0 {
@@ -321,5 +321,11 @@ fn more_capabilities(process: &Process, names: &[String]) -> LinuxCapabilities {
     caps.set_bounding(add(caps.bounding()));
     caps.set_effective(add(caps.effective()));
     caps.set_permitted(add(caps.permitted()));
+    // A process that already passes some on may keep these over an execve as a user, too.
+    if let Some(inheritable) = caps.inheritable().clone() {
+        let kept = more.iter().filter(|c| inheritable.contains(*c));
+        let ambient = caps.ambient().iter().flatten().chain(kept).copied().collect();
+        caps.set_ambient(Some(ambient));
+    }
     caps
 }

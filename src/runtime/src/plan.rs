@@ -113,12 +113,11 @@ impl Plan {
         let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
         let hooks = HooksPlan::new(spec.hooks().as_ref())?;
         let turns = turns(&namespaces, &hooks, &process);
-        let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(|p| clean(Path::new(p))).collect();
         Ok(Plan {
             id: options.id.clone(),
             bundle: bundle.into(),
-            masked_paths: paths(linux.masked_paths()),
-            readonly_paths: paths(linux.readonly_paths()),
+            masked_paths: distinct(linux.masked_paths()),
+            readonly_paths: distinct(linux.readonly_paths()),
             personality: linux.personality().as_ref().map(|p| match p.domain() {
                 LinuxPersonalityDomain::PerLinux => 0,
                 LinuxPersonalityDomain::PerLinux32 => 8,
@@ -146,6 +145,17 @@ impl Plan {
     pub fn user_namespace(&self) -> bool {
         self.namespaces.has(kind::USER)
     }
+}
+
+/// Paths of the container, clean, each once: a second mount over the same place only costs time.
+fn distinct(list: &Option<Vec<String>>) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for path in list.iter().flatten().map(|p| clean(Path::new(p))) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
 }
 
 fn check_version(spec: &Spec) -> Result<()> {
