@@ -92,6 +92,7 @@ make_sid_root() {
     # The mirror that this machine's apt uses.
     # shellcheck disable=SC2016 # the words are apt's
     mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' | awk '$1 ~ /debian/ && $2 !~ /security/ { print $1; exit }')
+    [ -n "$mirror" ] || die "apt names no Debian mirror; run apt-get update"
     rm -rf "$root"
     debootstrap --variant=minbase --include=runc,crun sid "$root" "$mirror" >/dev/null
 }
