@@ -87,7 +87,7 @@ impl Runtime {
                 Ok(Created { dir, state, init, channel, terminal })
             }
             Err(e) => {
-                made.take_back(&plan, dir);
+                made.take_back(dir);
                 Err(e)
             }
         }
@@ -226,15 +226,17 @@ impl Attend for Answers<'_> {
 
 impl Made {
     /// Takes back what was made, last made first. What fails here is only logged: the error that led here is the one to report.
-    fn take_back(self, plan: &Plan, dir: StateDir) {
+    fn take_back(self, dir: StateDir) {
         if let Some(init) = &self.init {
             init.kill_and_reap();
         }
         if let Some(Err(e)) = self.cgroup.map(|c| crate::delete::remove_cgroup(&c)) {
             log::warn(format!("after a failed create: {e}"));
         }
-        if self.hooks_ran && !plan.hooks.poststop.is_empty() {
-            crate::delete::run_poststop(&dir, &plan.hooks.poststop);
+        if self.hooks_ran
+            && let Ok(Some(state)) = dir.read()
+        {
+            crate::delete::run_poststop(&state);
         }
         if let Err(e) = dir.remove() {
             log::warn(format!("after a failed create: {e}"));
@@ -337,10 +339,10 @@ fn open_namespaces(joined: &[Joined]) -> Result<Vec<(Joined, OwnedFd)>> {
 fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Result<()> {
     for (joined, fd) in namespaces {
         let sysctl = plan.sysctl.iter().find(|s| s.namespace == joined.kind);
-        let name = plan.hostname.as_ref().map(|_| "hostname").or(plan.domainname.as_ref().map(|_| "domainname"));
         let setting = match sysctl {
             Some(s) => format!("linux.sysctl[{:?}]", s.name),
-            None if joined.kind == kind::UTS && name.is_some() => name.unwrap_or_default().to_string(),
+            None if joined.kind == kind::UTS && plan.hostname.is_some() => "hostname".into(),
+            None if joined.kind == kind::UTS && plan.domainname.is_some() => "domainname".into(),
             None => continue,
         };
         let file = kind::ALL.iter().find(|(k, ..)| *k == joined.kind).map_or("", |(.., file)| file);
@@ -349,15 +351,11 @@ fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Result
         let id = |fd: &OwnedFd| path::fstat(fd).map(|st| (st.st_dev, st.st_ino)).doing(|| joined.property.clone());
         if id(fd)? == id(&own)? {
             let problem =
-                format!("{} is the host's own {} namespace; remove one of them", joined.property, name_of(joined));
+                format!("{} is the host's own {} namespace; remove one of them", joined.property, name(joined.kind));
             return Err(config(setting, problem));
         }
     }
     Ok(())
-}
-
-fn name_of(joined: &Joined) -> &'static str {
-    name(joined.kind)
 }
 
 /// Whether init is born in a joined namespace instead of joining it itself: a pid namespace can only be entered so, and beside a

@@ -1,7 +1,7 @@
 //! `delete`: everything of a container goes, whatever state it was left in.
 
 use crate::error::{Doing, Error, Result};
-use crate::hooks::{self, HookPlan};
+use crate::hooks;
 use crate::state::{State, StateDir, Status, is_frozen};
 use crate::{Runtime, log};
 use rrt_cgroups::Cgroup;
@@ -32,8 +32,7 @@ impl Runtime {
             return dir.remove();
         };
         match state.status(&dir) {
-            Status::Running | Status::Paused if !force => {
-                let status = state.status(&dir);
+            status @ (Status::Running | Status::Paused) if !force => {
                 let hint = "kill it first, or use --force";
                 Err(Error::Status(format!("cannot delete container {id} that is not stopped: {status} ({hint})")))
             }
@@ -76,7 +75,7 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
         // what is in there is another's.
         None => cgroup.delete(KILL_TIMEOUT)?,
     }
-    run_poststop(&dir, &state.hooks.poststop);
+    run_poststop(state);
     log::debug(format!("delete {:?}: nothing is left", state.id));
     dir.remove()
 }
@@ -93,9 +92,8 @@ pub fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
 }
 
 /// Runs poststop hooks; one that fails is a warning, and the next is run (runtime-spec runtime.md, "Lifecycle").
-pub fn run_poststop(dir: &StateDir, poststop: &[HookPlan]) {
-    let Ok(Some(state)) = dir.read() else { return };
-    for hook in poststop {
+pub fn run_poststop(state: &State) {
+    for hook in &state.hooks.poststop {
         let done = SingleThreaded::check().doing(|| "check that the runtime has one thread".into()).and_then(|token| {
             let document = state.for_hooks(Status::Stopped);
             hooks::run(&token, std::slice::from_ref(hook), &document, &state.bundle, None)

@@ -13,7 +13,6 @@ use crate::namespaces::kind;
 use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
-use crate::start::block_signals;
 use crate::state::{State, StateDir, Status};
 use crate::{ExecOptions, Runtime, log};
 use rrt_cgroups::SubCgroups;
@@ -31,11 +30,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Status`] when the container does not run; [`Error::Init`] when the program cannot be executed.
     pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
-        // Before there is a child: a signal or its end that comes early waits in the queue (contract G.5).
-        let signals = if options.detach { None } else { Some(block_signals()?) };
-        if signals.is_some() && !options.no_subreaper {
-            process::set_child_subreaper().doing(|| "become the process' reaper".into())?;
-        }
+        let signals = foreground::prepare(options.detach, options.no_subreaper)?;
         // Without the lock: any number of execs may run, and for as long as they like.
         let dir = StateDir::open_unlocked(&self.root, &options.id)?;
         let state = dir.require()?;

@@ -13,6 +13,19 @@ fn is_ours(signal: i32) -> bool {
     [rrt_sys::signal::SIGCHLD, rrt_sys::signal::SIGURG, rrt_sys::signal::SIGWINCH].contains(&signal)
 }
 
+/// Gets ready to stand in for a process, before there is one: a signal or its end that comes early waits in the queue
+/// (contract G.5). Nothing is done with `detach`.
+pub fn prepare(detach: bool, no_subreaper: bool) -> Result<Option<Signals>> {
+    if detach {
+        return Ok(None);
+    }
+    let signals = Signals::block_all().doing(|| "watch for signals".into())?;
+    if !no_subreaper {
+        process::set_child_subreaper().doing(|| "become the container's reaper".into())?;
+    }
+    Ok(Some(signals))
+}
+
 /// Our terminal, relayed to the container's.
 pub struct Terminal<'a> {
     master: BorrowedFd<'a>,

@@ -191,7 +191,7 @@ impl Init<'_> {
         let mut start_container = plan.hooks.start_container.clone();
         start_container.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = plan.process.env.clone());
         hooks::run(token, &start_container, &state, &plan.process.cwd, None)?;
-        self.keep_inherited()?;
+        keep_inherited(plan.inherited_fds)?;
         self.channel.send(&Frame::Executing, None)?;
         Err(program.exec())
     }
@@ -253,11 +253,6 @@ impl Init<'_> {
                 (other, _) => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),
             }
         }
-    }
-
-    /// The fds the program inherits lose close-on-exec; everything else of ours has it.
-    fn keep_inherited(&self) -> Result<()> {
-        keep_inherited(self.plan.inherited_fds)
     }
 }
 

@@ -40,8 +40,15 @@ impl Proxy {
         self.socket.as_fd()
     }
 
-    /// Waits until the program says `READY=1` or ends, and passes it on with the pid that the manager should watch.
-    pub fn wait(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    /// Waits until the program says `READY=1` or ends, and passes it on with the pid that the manager should watch. The program
+    /// runs: that its service manager could not be told is a warning, no reason to say that it does not.
+    pub fn wait(self, pidfd: BorrowedFd<'_>, pid: i32) {
+        if let Err(e) = self.wait_for_ready(pidfd, pid) {
+            log::warn(e.to_string());
+        }
+    }
+
+    fn wait_for_ready(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
         loop {
             let ready = socket::poll_readable(&[self.socket.as_fd(), pidfd], -1)
                 .doing(|| "NOTIFY_SOCKET: wait for READY=1".into())?;

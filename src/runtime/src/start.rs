@@ -41,9 +41,8 @@ impl Runtime {
         // The container runs, and others may act on it while a hook takes its time or the program has not said that it is ready.
         drop(dir);
         run_poststart(&state, pidfd.as_fd())?;
-        if let Some(Err(e)) = proxy.map(|p| p.wait(pidfd.as_fd(), init.pid)) {
-            // The program runs; that its service manager could not be told is no reason to say that it does not.
-            crate::log::warn(e.to_string());
+        if let Some(proxy) = proxy {
+            proxy.wait(pidfd.as_fd(), init.pid);
         }
         Ok(())
     }
@@ -53,11 +52,7 @@ impl Runtime {
     /// # Errors
     /// As `create` and `start`; nothing of the container is left then.
     pub fn run(&self, options: &RunOptions) -> Result<i32> {
-        // Before there is a child: a signal or its end that comes early waits in the queue (contract G.5).
-        let signals = if options.detach { None } else { Some(block_signals()?) };
-        if signals.is_some() && !options.no_subreaper {
-            process::set_child_subreaper().doing(|| "become the container's reaper".into())?;
-        }
+        let signals = foreground::prepare(options.detach, options.no_subreaper)?;
         let created = self.set_up(&options.create, options.detach, false)?;
         let outcome = self.run_created(&created, signals.as_ref());
         if outcome.is_err() || (signals.is_some() && !options.keep) {
@@ -74,8 +69,8 @@ impl Runtime {
         created.dir.unlock()?;
         run_poststart(&created.state, created.init.pidfd.as_fd())?;
         let Some(signals) = signals else {
-            if let Some(Err(e)) = proxy.map(|p| p.wait(created.init.pidfd.as_fd(), created.init.pid)) {
-                crate::log::warn(e.to_string());
+            if let Some(proxy) = proxy {
+                proxy.wait(created.init.pidfd.as_fd(), created.init.pid);
             }
             return Ok(0);
         };
@@ -93,11 +88,6 @@ impl Runtime {
             Err(e) => Err(e),
         }
     }
-}
-
-/// Blocks all signals into an fd.
-pub fn block_signals() -> Result<Signals> {
-    Signals::block_all().doing(|| "watch for signals".into())
 }
 
 /// Runs the poststart hooks; when one fails the container is stopped (runtime-spec runtime.md, "Lifecycle"). They run to their end

@@ -61,7 +61,7 @@ fn bind(root: &Root, plan: &MountPlan, source: Source) -> Result<()> {
         return Err(config(format!("{}.destination", plan.property), problem));
     }
     set_attributes(source.tree.as_fd(), &plan.options).doing(doing)?;
-    attach(source.tree.as_fd(), target.as_fd()).doing(doing)
+    mount::attach(source.tree.as_fd(), target.as_fd()).doing(doing)
 }
 
 /// Returns the new mount.
@@ -82,11 +82,7 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
         _ => mount_point(root, &plan.destination, true).doing(doing)?,
     };
     check_place(plan, target.as_fd(), None)?;
-    let mut mount_options = plan.options.clone();
-    if plan.read_only_later() {
-        mount_options.set &= !attr::RDONLY;
-        mount_options.rec_set &= !attr::RDONLY;
-    }
+    let mut mount_options = first_options(plan);
     // Given at birth; a new mount has nothing to be cleared, so that mostly no second call is needed for attributes.
     let attrs = mount::attr_from_bits(std::mem::take(&mut mount_options.set));
     mount_options.clear = 0;
@@ -95,8 +91,8 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
     let new = match mount::new_fs(OsStr::new(fstype), Some(source), &options, attrs) {
         // An option value that fsconfig cannot carry: mount(2) on the fd's own name.
         Err(e) if e.is(errno::E2BIG) => {
-            let new = legacy(plan, fstype, source, &target).doing(doing)?;
-            return finish_legacy(root, plan, new);
+            legacy(plan, fstype, source, &options, target.as_fd()).doing(doing)?;
+            return finish_legacy(root, plan, target.as_fd());
         }
         new => new.doing(doing)?,
     };
@@ -105,7 +101,7 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
         copy_up(target.as_fd(), new.as_fd())
             .doing(|| format!("{}: tmpcopyup of {:?}", plan.property, plan.destination))?;
     }
-    attach(new.as_fd(), target.as_fd()).doing(doing)?;
+    mount::attach(new.as_fd(), target.as_fd()).doing(doing)?;
     if matches!(fstype, "proc" | "sysfs") {
         check_attached(root, plan, new.as_fd())?;
     }
@@ -115,16 +111,32 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
     Ok(new)
 }
 
-/// mount(2) on the fd's own name, with what restricts the mount from its first moment; returns what it has covered.
-fn legacy<'a>(plan: &MountPlan, fstype: &str, source: &OsStr, target: &'a OwnedFd) -> rrt_sys::Result<BorrowedFd<'a>> {
-    let data = plan.fs_options().join(",");
-    let mut flags = 0;
-    let set = plan.options.set | plan.options.rec_set;
-    for (bit, ms) in [(attr::RDONLY, 1), (attr::NOSUID, 2), (attr::NODEV, 4), (attr::NOEXEC, 8)] {
-        flags |= if set & bit != 0 && !(bit == attr::RDONLY && plan.read_only_later()) { ms } else { 0 };
+/// The plan's options but for the `ro` that waits until everything is in place.
+fn first_options(plan: &MountPlan) -> MountOptions {
+    let mut options = plan.options.clone();
+    if plan.read_only_later() {
+        options.set &= !attr::RDONLY;
+        options.rec_set &= !attr::RDONLY;
     }
-    mount::mount_legacy(source, &path::proc_fd(target), OsStr::new(fstype), flags, OsStr::new(&data))?;
-    Ok(target.as_fd())
+    options
+}
+
+/// mount(2) on the fd's own name, with what restricts the mount from its first moment.
+fn legacy(
+    plan: &MountPlan,
+    fstype: &str,
+    source: &OsStr,
+    options: &[String],
+    target: BorrowedFd<'_>,
+) -> rrt_sys::Result<()> {
+    let first = first_options(plan);
+    let set = first.set | first.rec_set;
+    let mut flags = 0;
+    for (bit, ms) in [(attr::RDONLY, 1), (attr::NOSUID, 2), (attr::NODEV, 4), (attr::NOEXEC, 8)] {
+        flags |= if set & bit != 0 { ms } else { 0 };
+    }
+    let data = options.join(",");
+    mount::mount_legacy(source, &path::proc_fd(target), OsStr::new(fstype), flags, OsStr::new(&data))
 }
 
 /// Finds the mount that mount(2) has made, which returns no fd, and gives it the rest of its attributes.
@@ -139,12 +151,7 @@ fn finish_legacy(root: &Root, plan: &MountPlan, covered: BorrowedFd<'_>) -> Resu
         let problem = "tmpcopyup and iversion do not go with an option value of more than 255 bytes";
         return Err(config(format!("{}.options", plan.property), problem));
     }
-    let mut options = plan.options.clone();
-    if plan.read_only_later() {
-        options.set &= !attr::RDONLY;
-        options.rec_set &= !attr::RDONLY;
-    }
-    set_attributes(new.as_fd(), &options).doing(doing)?;
+    set_attributes(new.as_fd(), &first_options(plan)).doing(doing)?;
     Ok(new)
 }
 
@@ -170,11 +177,6 @@ pub fn set_attributes(fd: BorrowedFd<'_>, o: &MountOptions) -> rrt_sys::Result<(
         mount::set_attr(fd, SetAttr { propagation: Some(propagation), ..SetAttr::default() }, recursive)?;
     }
     Ok(())
-}
-
-/// Attaches a detached mount.
-pub fn attach(new: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rrt_sys::Result<()> {
-    mount::attach(new, target)
 }
 
 fn remount(root: &Root, plan: &MountPlan) -> Result<()> {

@@ -56,13 +56,13 @@ fn unified(plan: &MountPlan, directory: &Path, target: BorrowedFd<'_>) -> rrt_sy
         new => new?,
     };
     apply::set_attributes(new.as_fd(), &plan.options)?;
-    apply::attach(new.as_fd(), target)
+    mount::attach(new.as_fd(), target)
 }
 
 fn v1_tree(plan: &MountPlan, cgroups: &CgroupMounts, target: BorrowedFd<'_>) -> rrt_sys::Result<()> {
     let attrs = mount::attr_from_bits(plan.options.set & !super::options::attr::RDONLY);
     let tmpfs = mount::new_fs(OsStr::new("tmpfs"), Some(OsStr::new("tmpfs")), &["mode=755"], attrs)?;
-    apply::attach(tmpfs.as_fd(), target)?;
+    mount::attach(tmpfs.as_fd(), target)?;
     for hierarchy in &cgroups.v1 {
         let name = OsStr::new(&hierarchy.name);
         let place = path::mkdir_at(tmpfs.as_fd(), name, 0o755)?;
@@ -72,7 +72,7 @@ fn v1_tree(plan: &MountPlan, cgroups: &CgroupMounts, target: BorrowedFd<'_>) -> 
             bound(&hierarchy.directory)?
         };
         apply::set_attributes(new.as_fd(), &plan.options)?;
-        apply::attach(new.as_fd(), place.as_fd())?;
+        mount::attach(new.as_fd(), place.as_fd())?;
         // Tools look for /sys/fs/cgroup/cpu where the kernel has cpu and cpuacct in one hierarchy.
         for alias in hierarchy.name.split(',').filter(|a| *a != hierarchy.name) {
             path::symlinkat(Path::new(name), tmpfs.as_fd(), OsStr::new(alias))?;
