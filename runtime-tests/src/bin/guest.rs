@@ -98,9 +98,10 @@ fn report() -> Value {
         "env": lossy(std::env::vars_os().map(|(mut k, v)| { k.push("="); k.push(v); k })),
         "cwd": std::env::current_dir().ok(),
         "pid": std::process::id(),
-        "ppid": rustix::process::getppid().map(|p| p.as_raw_nonzero().get()),
-        "pgid": rustix::process::getpgrp().as_raw_nonzero().get(),
-        "sid": rustix::process::getsid(None).ok().map(|p| p.as_raw_nonzero().get()),
+        // By nix: each is 0 when it stands outside of this process's pid namespace, which rustix's type cannot hold.
+        "ppid": nix::unistd::getppid().as_raw(),
+        "pgid": nix::unistd::getpgrp().as_raw(),
+        "sid": nix::unistd::getsid(None).ok().map(nix::unistd::Pid::as_raw),
         "uids": numbers(field("Uid")),
         "gids": numbers(field("Gid")),
         "groups": numbers(field("Groups")),
