@@ -384,6 +384,11 @@ fn features_names_every_mount_option() {
     for option in MOUNT_OPTIONS.split_whitespace() {
         assert!(options.iter().any(|o| o == option), "{option}: {options:?}");
     }
+    known!("runc", "*", "it does not advertise them, though it has them");
+    for option in ["idmap", "ridmap"] {
+        assert!(options.iter().any(|o| o == option), "{option}: {options:?}");
+    }
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
 }
 
 #[test]

@@ -116,6 +116,7 @@ impl Runtime {
         let sources = mounts::open_sources(&plan.mounts, plan.root.source_propagation())?;
         let devices = plan.dev.open_sources()?;
         let namespaces = open_namespaces(&plan.namespaces.joined)?;
+        mounts::idmap::apply(&plan.mounts, &sources, &namespaces)?;
         refuse_host_settings(plan, &namespaces)?;
         let null = masked_paths::open_null().doing(|| "open the host's null device".into())?;
 

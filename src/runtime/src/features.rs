@@ -26,7 +26,7 @@ pub fn document(version: &str, commit: &str) -> Value {
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false },
         },
         "annotations": { "io.rrt.version": version, "io.rrt.commit": commit },
@@ -55,7 +55,9 @@ mod tests {
         let value = document("", "");
         let options = value["mountOptions"].as_array().unwrap();
         assert!(options.iter().any(|o| o == "rro"), "containerd and Docker look for it");
-        assert!(!options.iter().any(|o| o == "idmap"), "another issue builds it");
+        assert!(options.iter().any(|o| o == "ridmap"));
+        // Kubernetes looks for it before it makes pods with user namespaces.
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
     }
 
     #[test]
@@ -64,6 +66,5 @@ mod tests {
         for key in ["seccomp", "apparmor", "selinux", "intelRdt", "netDevices"] {
             assert_eq!(value["linux"][key]["enabled"], false, "{key}");
         }
-        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], false);
     }
 }

@@ -190,7 +190,11 @@ impl NamespacePlan {
     }
 }
 
-fn id_map(mappings: &[LinuxIdMapping], property: &str) -> Result<(String, u32)> {
+/// The text of a uid_map or gid_map, and the id to be while setting up.
+///
+/// # Errors
+/// [`Error::Config`] when a range is empty or too long; the kernel judges the rest.
+pub fn id_map(mappings: &[LinuxIdMapping], property: &str) -> Result<(String, u32)> {
     if mappings.is_empty() {
         let hint = "missing: a new user namespace without a mapping has no usable id; map at least id 0";
         return Err(config(property, hint));
@@ -216,6 +220,15 @@ pub fn is_mapped(map: &str, id: u32) -> bool {
         let mut fields = line.split(' ').map(|f| f.parse::<u64>().unwrap_or(0));
         let (start, _host, size) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0), fields.next().unwrap_or(0));
         (start..start + size).contains(&u64::from(id))
+    })
+}
+
+/// The host's id for a container's one; `map` is the text of a uid_map or gid_map.
+pub fn mapped_to(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut fields = line.split(' ').map(|f| f.parse::<u32>().ok());
+        let (start, host, size) = (fields.next()??, fields.next()??, fields.next()??);
+        id.checked_sub(start).filter(|offset| *offset < size).map(|offset| host + offset)
     })
 }
 
@@ -294,6 +307,8 @@ mod tests {
         .unwrap();
         assert_eq!(p.uid_map, "5 1000 1\n0 100000 5\n");
         assert_eq!((p.setup_uid, p.setup_gid), (0, 7));
+        assert_eq!((mapped_to(&p.uid_map, 5), mapped_to(&p.uid_map, 4)), (Some(1000), Some(100004)));
+        assert_eq!(mapped_to(&p.uid_map, 6), None);
         assert!(is_mapped(&p.uid_map, 4) && is_mapped(&p.uid_map, 5) && !is_mapped(&p.uid_map, 6));
     }
 }

@@ -100,7 +100,7 @@ impl Plan {
             RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, options.no_pivot)?;
         let mut mounts = Vec::new();
         for (i, mount) in spec.mounts().iter().flatten().enumerate() {
-            mounts.push(MountPlan::new(mount, i, bundle)?);
+            mounts.push(MountPlan::new(mount, i, bundle, &namespaces)?);
         }
         let inherited_fds = pass_sockets(&mut process, &mut mounts, options, host, state_dir)?;
 
@@ -233,6 +233,7 @@ fn pass_sockets(
                 set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC,
                 ..MountOptions::default()
             },
+            idmap: None,
         });
     }
     Ok(kept)
@@ -383,7 +384,8 @@ impl Plan {
                 MountKind::Cgroup => "cgroup".into(),
                 MountKind::Remount => "remount".into(),
             };
-            writeln!(f, "  mount  {} <- {what}  {}", m.destination.display(), m.options)?;
+            let idmap = m.idmap.as_ref().map(ToString::to_string).unwrap_or_default();
+            writeln!(f, "  mount  {} <- {what}  {}{idmap}", m.destination.display(), m.options)?;
         }
         let how = if self.dev.bind { "bind" } else { "mknod" };
         for n in &self.dev.nodes {

@@ -69,6 +69,10 @@ pub fn set_attr(fd: BorrowedFd<'_>, attr: SetAttr, recursive: bool) -> Result<()
         propagation: attr.propagation.map_or(0, Propagation::bits),
         userns_fd: 0,
     };
+    raw_set_attr(fd, &raw, recursive, || format!("mount_setattr({}, {attr:?}, recursive={recursive})", fd.as_raw_fd()))
+}
+
+fn raw_set_attr(fd: BorrowedFd<'_>, raw: &RawAttr, recursive: bool, call: impl FnOnce() -> String) -> Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a NUL-terminated literal and `raw` outlives the call; the size is that of the struct. mount_setattr(2)
     let ret = unsafe {
@@ -77,11 +81,25 @@ pub fn set_attr(fd: BorrowedFd<'_>, attr: SetAttr, recursive: bool) -> Result<()
             fd.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const raw,
+            std::ptr::from_ref(raw),
             size_of::<RawAttr>(),
         )
     };
-    check(ret, || format!("mount_setattr({}, {attr:?}, recursive={recursive})", fd.as_raw_fd())).map(drop)
+    check(ret, call).map(drop)
+}
+
+/// Translates owners on the mount an fd holds, and with `recursive` on those below it, as the user namespace does. The mount must not be
+/// attached anywhere, nor be translated already. `MOUNT_ATTR_IDMAP`, Linux 5.12.
+///
+/// # Errors
+/// EINVAL when a file system among them cannot do it; EPERM when one is translated already, or is another user namespace's.
+pub fn set_idmap(fd: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    /// `MOUNT_ATTR_IDMAP`
+    const IDMAP: u64 = 0x10_0000;
+    let raw = RawAttr { attr_set: IDMAP, userns_fd: user_namespace.as_raw_fd() as u64, ..RawAttr::default() };
+    raw_set_attr(fd, &raw, recursive, || {
+        format!("mount_setattr({}, MOUNT_ATTR_IDMAP, recursive={recursive})", fd.as_raw_fd())
+    })
 }
 
 /// Clones the mount at `path` (from `dir`, or the mount that `dir` itself is when `path` is empty) as a detached tree.

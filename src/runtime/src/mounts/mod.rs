@@ -6,9 +6,12 @@
 
 pub mod apply;
 pub mod cgroup;
+pub mod idmap;
 pub mod options;
 
-use crate::error::{Doing, Error, Result, config};
+use crate::error::{Doing, Result, config};
+use crate::namespaces::NamespacePlan;
+use idmap::IdmapPlan;
 use options::MountOptions;
 use rrt_oci::Mount;
 use rrt_sys::mount::Propagation;
@@ -28,6 +31,8 @@ pub struct MountPlan {
     pub kind: MountKind,
     /// How.
     pub options: MountOptions,
+    /// How the owners of its files are translated.
+    pub idmap: Option<IdmapPlan>,
 }
 
 /// What a mount puts in its place.
@@ -60,12 +65,8 @@ const VIRTUAL: [&str; 8] = ["proc", "sysfs", "mqueue", "tmpfs", "devpts", "cgrou
 
 impl MountPlan {
     /// Plans `mounts[i]` of a bundle.
-    pub fn new(mount: &Mount, i: usize, bundle: &Path) -> Result<MountPlan> {
+    pub fn new(mount: &Mount, i: usize, bundle: &Path, namespaces: &NamespacePlan) -> Result<MountPlan> {
         let property = format!("mounts[{i}]");
-        let given = |m: &Option<Vec<rrt_oci::LinuxIdMapping>>| m.as_ref().is_some_and(|m| !m.is_empty());
-        if given(mount.uid_mappings()) || given(mount.gid_mappings()) {
-            return Err(Error::Unsupported(format!("{property}.uidMappings (idmapped mounts)")));
-        }
         let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default(), &property)?;
         let fstype = mount.typ().clone().unwrap_or_default();
         let source = mount.source().clone().filter(|s| !s.as_os_str().is_empty());
@@ -86,7 +87,8 @@ impl MountPlan {
         if options.tmpcopyup && !matches!(&kind, MountKind::FileSystem { fstype, .. } if fstype == "tmpfs") {
             return Err(config(format!("{property}.options"), "tmpcopyup is for type tmpfs only"));
         }
-        Ok(MountPlan { property, destination, kind, options })
+        let idmap = idmap::plan(mount, options.idmap.as_ref(), &kind, namespaces, &property)?;
+        Ok(MountPlan { property, destination, kind, options, idmap })
     }
 
     /// Whether the file system is named so.
@@ -202,7 +204,7 @@ mod tests {
     use super::*;
 
     fn plan(json: &str) -> Result<MountPlan> {
-        MountPlan::new(&serde_json::from_str(json).unwrap(), 2, Path::new("/b"))
+        MountPlan::new(&serde_json::from_str(json).unwrap(), 2, Path::new("/b"), &NamespacePlan::default())
     }
 
     #[test]
@@ -227,10 +229,6 @@ mod tests {
             (r#"{"destination":"/x","source":"y"}"#, "mounts[2].type: missing"),
             (r#"{"destination":"/..","type":"tmpfs"}"#, "mounts[2].destination"),
             (r#"{"destination":"/x","type":"proc","options":["tmpcopyup"]}"#, "tmpcopyup is for"),
-            (
-                r#"{"destination":"/x","type":"bind","source":"/","options":["idmap"]}"#,
-                "not supported yet: `mounts[2].options[0]: idmap`",
-            ),
         ] {
             let e = plan(json).unwrap_err().to_string();
             assert!(e.contains(expected), "{json}: {e}");

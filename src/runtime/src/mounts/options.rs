@@ -2,6 +2,7 @@
 //!
 //! The same table parses a mount's `options` and is what `rrt features` advertises, so the two cannot differ.
 
+use super::idmap::IdmapOption;
 use crate::error::{Result, config};
 use rrt_sys::mount::Propagation;
 use serde::Serialize;
@@ -47,8 +48,10 @@ enum Effect {
     Propagation(Propagation, bool),
     Remount,
     TmpCopyUp,
-    /// Idmapped mounts, which another issue builds.
-    Idmap,
+    /// See [`super::idmap`].
+    Idmap {
+        recursive: bool,
+    },
     /// Nothing to do: it names the default, or only concerns kernel messages.
     Nothing,
 }
@@ -83,7 +86,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("diratime", off(attr::NODIRATIME)),
     ("dirsync", Super("dirsync")),
     ("exec", off(attr::NOEXEC)),
-    ("idmap", Idmap),
+    ("idmap", Idmap { recursive: false }),
     ("iversion", IVersion(true)),
     ("lazytime", Super("lazytime")),
     ("loud", Nothing),
@@ -107,7 +110,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("relatime", atime(0, false)),
     ("remount", Remount),
     ("rexec", roff(attr::NOEXEC)),
-    ("ridmap", Idmap),
+    ("ridmap", Idmap { recursive: true }),
     ("rnoatime", atime(attr::NOATIME, true)),
     ("rnodev", ron(attr::NODEV)),
     ("rnodiratime", ron(attr::NODIRATIME)),
@@ -139,9 +142,9 @@ const TABLE: &[(&str, Effect)] = &[
     ("unbindable", Propagation(self::Propagation::Unbindable, false)),
 ];
 
-/// The names of all options that work, for `rrt features`.
+/// The names of all options, for `rrt features`.
 pub fn names() -> Vec<&'static str> {
-    TABLE.iter().filter(|(_, e)| *e != Idmap).map(|(name, _)| *name).collect()
+    TABLE.iter().map(|(name, _)| *name).collect()
 }
 
 /// A mount's `options`, sorted by what they act on. A later option wins over an earlier one, as in mount(8).
@@ -168,6 +171,8 @@ pub struct MountOptions {
     pub remount: bool,
     /// `tmpcopyup`
     pub tmpcopyup: bool,
+    /// `idmap`, `ridmap`
+    pub idmap: Option<IdmapOption>,
     /// What the table does not know: data of the file system, `key` or `key=value`.
     pub data: Vec<String>,
 }
@@ -180,8 +185,9 @@ impl MountOptions {
     /// Sorts `options`; `property` is the mount's name in errors, `mounts[3]`.
     pub fn parse(options: &[String], property: &str) -> Result<MountOptions> {
         let mut o = MountOptions::default();
-        for (i, name) in options.iter().enumerate() {
-            let Ok(found) = TABLE.binary_search_by_key(&name.as_str(), |(n, _)| n) else {
+        for name in options {
+            let (key, value) = split_idmap(name);
+            let Ok(found) = TABLE.binary_search_by_key(&key, |(n, _)| n) else {
                 if !name.is_empty() {
                     o.data.push(name.clone());
                 }
@@ -196,7 +202,7 @@ impl MountOptions {
                 Propagation(p, recursive) => o.propagation.push((p, recursive)),
                 Remount => o.remount = true,
                 TmpCopyUp => o.tmpcopyup = true,
-                Idmap => return Err(crate::error::Error::Unsupported(format!("{property}.options[{i}]: {name}"))),
+                Idmap { recursive } => o.idmap = Some(IdmapOption { recursive, mapping: value.map(Into::into) }),
                 Nothing => {}
             }
         }
@@ -242,6 +248,14 @@ impl std::fmt::Display for MountOptions {
         }
         words.extend(self.super_block.iter().chain(&self.data).cloned());
         f.write_str(&words.join(","))
+    }
+}
+
+/// `idmap=…` is the only option of the table that has a value.
+fn split_idmap(option: &str) -> (&str, Option<&str>) {
+    match option.split_once('=') {
+        Some((key @ ("idmap" | "ridmap"), value)) => (key, Some(value)),
+        _ => (option, None),
     }
 }
 
