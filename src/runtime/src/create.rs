@@ -68,8 +68,9 @@ impl Runtime {
                 facts.euid
             )));
         }
-        let plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
+        let mut plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
+        plan.process.fit_to_kernel()?;
         log::debug(format!("create {:?}: {} mounts, handshake {:?}", plan.id, plan.mounts.len(), plan.turns));
         launch::require_inherited(plan.inherited_fds)?;
         let terminal = options.console_socket.as_deref();

@@ -8,12 +8,13 @@ use crate::error::{Doing, Error, InFile, Result};
 use crate::foreground::{self, Terminal};
 use crate::handshake::{Channel, Frame, Turn};
 use crate::init::{join_keyring, keep_inherited};
+use crate::landlock::LandlockPlan;
 use crate::launch::{self, Attend, Endpoints};
 use crate::namespaces::kind;
 use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
-use crate::state::{State, StateDir, Status};
+use crate::state::{Init, State, StateDir, Status};
 use crate::{ExecOptions, Runtime, log};
 use rrt_cgroups::SubCgroups;
 use rrt_oci::{Capabilities, Capability, LinuxCapabilities, Process};
@@ -104,6 +105,7 @@ fn launch(
         token: &token,
         channel: childs_end,
         container,
+        core_sched: crate::core_sched::plan(&state.annotations)?.then_some(init),
         namespaces: state.namespaces,
         keyring: state.keyring.as_deref(),
         personality: state.personality,
@@ -158,6 +160,8 @@ struct Joiner<'a> {
     token: &'a SingleThreaded,
     channel: Channel,
     container: OwnedFd,
+    /// Whose core scheduling cookie to share.
+    core_sched: Option<Init>,
     namespaces: i32,
     keyring: Option<&'a str>,
     personality: Option<u64>,
@@ -185,6 +189,10 @@ impl Joiner<'_> {
         // The cgroups before the namespaces: their files are opened on the host.
         for tasks in &self.tasks {
             path::write_once(tasks, b"0").doing(|| "join the container's cgroup".into())?;
+        }
+        // While init's pid means something here.
+        if let Some(init) = self.core_sched {
+            crate::core_sched::share(init, self.container.as_fd())?;
         }
         match (self.plan.exec_affinity.0.as_slice(), self.plan.exec_affinity.1.as_slice()) {
             ([], []) => crate::init::forget_affinity(),
@@ -250,11 +258,14 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
         }
         None => with_flags(state, options)?,
     };
+    let landlock = LandlockPlan::new(&state.annotations)?;
     let host =
         Grantable { capabilities: creds::permitted_set().doing(|| "read the runtime's own capabilities".into())? };
     let planned = ProcessPlan::plan(&process, "process", host)?;
     planned.warnings.iter().for_each(log::warn);
-    Ok(planned.process)
+    let mut process = ProcessPlan { landlock, ..planned.process };
+    process.fit_to_kernel()?;
+    Ok(process)
 }
 
 fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {

@@ -29,9 +29,13 @@ pub fn document(version: &str, commit: &str) -> Value {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false },
         },
-        "annotations": { "io.rrt.version": version, "io.rrt.commit": commit },
-        // Annotations of a config.json that steer the host rather than the container. None is acted on.
-        "potentiallyUnsafeConfigAnnotations": [],
+        "annotations": {
+            "io.rrt.version": version,
+            "io.rrt.commit": commit,
+            "io.rrt.annotations": crate::annotations::KNOWN.join(","),
+        },
+        // Annotations of a config.json that change how the runtime works; a dot at the end stands for all that begin so.
+        "potentiallyUnsafeConfigAnnotations": [crate::annotations::PREFIX],
     })
 }
 

@@ -174,6 +174,9 @@ impl Init<'_> {
         plan.root.finish(&root)?;
         drop(root);
 
+        if plan.core_sched {
+            crate::core_sched::create()?;
+        }
         if let Some(persona) = plan.personality {
             rrt_sys::limits::set_personality(persona).doing(|| "linux.personality".into())?;
         }

@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod console;
+mod core_sched;
 mod create;
 mod delete;
 mod devices;
@@ -19,6 +21,7 @@ pub mod handshake;
 mod hooks;
 mod init;
 mod kill;
+mod landlock;
 mod launch;
 pub mod log;
 mod masked_paths;

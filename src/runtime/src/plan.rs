@@ -5,6 +5,7 @@ use crate::error::{Error, Result, config};
 use crate::facts::HostFacts;
 use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
+use crate::landlock::LandlockPlan;
 use crate::mounts::cgroup::{CgroupMounts, V1Mount};
 use crate::mounts::options::{MountOptions, attr};
 use crate::mounts::{MountKind, MountPlan, clean};
@@ -51,6 +52,9 @@ pub struct Plan {
     pub sysctl: Vec<SysctlPlan>,
     /// `linux.personality`, as personality(2) takes it.
     pub personality: Option<u64>,
+    /// `run.rrt.core-sched`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub core_sched: bool,
     /// A session keyring of this name is made.
     pub keyring: Option<String>,
     /// The program.
@@ -95,6 +99,9 @@ impl Plan {
         let (mut process, mut warnings) = (planned.process, planned.warnings);
         warnings.extend(without_effect(linux, manager));
         process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
+        let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        crate::annotations::check(&annotations)?;
+        process.landlock = LandlockPlan::new(&annotations)?;
 
         let root =
             RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, options.no_pivot)?;
@@ -123,7 +130,8 @@ impl Plan {
                 LinuxPersonalityDomain::PerLinux32 => 8,
             }),
             keyring: (!options.no_new_keyring).then(|| format!("_ses.{}", options.id)),
-            annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            core_sched: crate::core_sched::plan(&annotations)?,
+            annotations,
             root,
             namespaces,
             cgroup,
@@ -432,6 +440,9 @@ impl Plan {
         }
         let p = &self.process;
         self.fmt_scheduling(f)?;
+        if let Some(rules) = &p.landlock {
+            write!(f, "{rules}")?;
+        }
         for l in &p.rlimits {
             writeln!(f, "  {} soft {} hard {}", crate::process::rlimit_name(l.resource), l.soft, l.hard)?;
         }
@@ -460,6 +471,9 @@ impl Plan {
 
     fn fmt_scheduling(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p = &self.process;
+        if self.core_sched {
+            writeln!(f, "  new core scheduling cookie")?;
+        }
         if let Some(score) = p.oom_score_adj {
             writeln!(f, "  oom_score_adj {score}")?;
         }

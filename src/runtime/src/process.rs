@@ -1,6 +1,7 @@
 //! The program a container runs: `process` of config.json, or the document of `exec --process`.
 
 use crate::error::{Error, Result, config};
+use crate::landlock::LandlockPlan;
 use crate::namespaces::require_mapped;
 use rrt_oci::{Capabilities, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
 use rrt_sys::creds::CapBits;
@@ -42,6 +43,9 @@ pub struct ProcessPlan {
     /// `execCPUAffinity`: the CPUs of the runtime before `exec` enters the container's cgroup, and of the process after it;
     /// empty: not set. The init of a container takes no notice of it.
     pub exec_affinity: (Vec<usize>, Vec<usize>),
+    /// `run.rrt.landlock` of the container's annotations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub landlock: Option<LandlockPlan>,
     /// `terminal`
     pub terminal: bool,
     /// `consoleSize`: rows and columns.
@@ -112,10 +116,20 @@ impl ProcessPlan {
             scheduler: scheduler(process, at)?,
             io_priority: io_priority(process, at)?,
             exec_affinity: exec_affinity(process, at)?,
+            // No property of `process`: the caller has the annotations.
+            landlock: None,
             terminal: process.terminal().unwrap_or(false),
             console_size: console_size(process, at)?,
         };
         Ok(Planned { process: plan, warnings })
+    }
+
+    /// Fits what depends on the kernel's version to this kernel; what had to be left out is logged.
+    pub fn fit_to_kernel(&mut self) -> Result<()> {
+        match &mut self.landlock {
+            Some(rules) => rules.fit().map(|lost| lost.iter().for_each(crate::log::warn)),
+            None => Ok(()),
+        }
     }
 
     /// Checks that all ids are mapped in a new user namespace (empty maps: there is none).

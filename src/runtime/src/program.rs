@@ -40,6 +40,10 @@ impl Program {
         }
         let home = home(plan);
         own_standard_streams(plan.uid)?;
+        // While no limit on files is set and CAP_SYS_ADMIN is there; nothing after it opens anything but the program.
+        if let Some(rules) = &plan.landlock {
+            rules.restrict()?;
+        }
         // Late, because a small limit on files or memory would hit the setup itself.
         if user_namespace && !plan.rlimits.is_empty() {
             channel.ask(Turn::Limits, None)?;

@@ -85,3 +85,31 @@ pub fn set_affinity(cpus: &[usize]) -> Result<()> {
     }
     rustix::thread::sched_setaffinity(None, &set).named(|| format!("sched_setaffinity({cpus:?})"))
 }
+
+/// `PR_SCHED_CORE` of prctl(2).
+const PR_SCHED_CORE: i32 = 62;
+
+/// Gives this process, with all its threads, a core scheduling cookie of its own: only processes with the same cookie share
+/// a core with it, at the same time. Children inherit it. prctl(2) `PR_SCHED_CORE_CREATE`, Linux 5.14
+///
+/// # Errors
+/// ENODEV without SMT, EINVAL when the kernel is built without it.
+pub fn new_core_cookie() -> Result<()> {
+    const PR_SCHED_CORE_CREATE: i32 = 1;
+    const THREAD_GROUP: i32 = 1;
+    // SAFETY: integers and a NULL pointer, which this operation does not look at. prctl(2)
+    let ret = unsafe { libc::syscall(libc::SYS_prctl, PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, THREAD_GROUP, 0) };
+    check(ret, || "prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE)".into()).map(drop)
+}
+
+/// Takes over the core scheduling cookie of process `pid`. prctl(2) `PR_SCHED_CORE_SHARE_FROM`, Linux 5.14
+///
+/// # Errors
+/// As [`new_core_cookie`]; EPERM without the right to look into the process, ESRCH when it is gone.
+pub fn share_core_cookie(pid: i32) -> Result<()> {
+    const PR_SCHED_CORE_SHARE_FROM: i32 = 3;
+    const THREAD: i32 = 0;
+    // SAFETY: integers and a NULL pointer, which this operation does not look at. prctl(2)
+    let ret = unsafe { libc::syscall(libc::SYS_prctl, PR_SCHED_CORE, PR_SCHED_CORE_SHARE_FROM, pid, THREAD, 0) };
+    check(ret, || format!("prctl(PR_SCHED_CORE, PR_SCHED_CORE_SHARE_FROM, {pid})")).map(drop)
+}
