@@ -11,12 +11,17 @@ mod facts;
 mod handshake_frame;
 #[path = "../fuzz/src/mutate.rs"]
 mod mutate;
+#[path = "../fuzz/src/seccomp_profile.rs"]
+mod seccomp_profile;
+#[path = "../../src/seccomp/src/testing/mod.rs"]
+mod testing;
 
 use config_plan::{Outcome, config_plan, config_plan_is_stable, machines};
 use handshake_frame::handshake_frame;
 use mutate::{Random, damage, mutate};
 use rrt_runtime::handshake::FRAME_MAX;
 use rrt_runtime::spec_template::{For, config_json};
+use seccomp_profile::seccomp_profile;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -35,17 +40,22 @@ fn run<T>(case: u64, seed: u64, input: &[u8], target: impl FnOnce(&[u8]) -> T) -
 
 /// The documents the others are made of: those of `rrt spec`, of the plan's snapshots and of the fuzz targets.
 fn seeds() -> Vec<Value> {
+    let mut seeds = documents("../src/runtime/tests/plan");
+    seeds.extend(documents("fuzz/seeds"));
     let spec = [(For::Root, true), (For::Root, false), (For::User { uid: 1000, gid: 1000 }, true)];
-    let mut seeds: Vec<Vec<u8>> = spec.into_iter().map(|(whose, cgroup)| config_json(whose, cgroup)).collect();
-    for directory in ["../src/runtime/tests/plan", "fuzz/seeds"] {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
-        let mut files: Vec<_> = directory.read_dir().expect("the seeds").map(|e| e.expect("a seed").path()).collect();
-        // A directory has no order, and a case has to be the same everywhere.
-        files.sort();
-        let documents = files.iter().filter(|f| f.extension().is_some_and(|e| e == "json"));
-        seeds.extend(documents.map(|f| std::fs::read(f).expect("a seed")));
-    }
-    seeds.iter().map(|text| serde_json::from_slice(text).expect("a seed is JSON")).collect()
+    let spec = spec.into_iter().map(|(whose, cgroup)| config_json(whose, cgroup));
+    seeds.extend(spec.map(|text| serde_json::from_slice::<Value>(&text).expect("rrt spec writes JSON")));
+    seeds
+}
+
+/// The JSON documents in a directory.
+fn documents(directory: &str) -> Vec<Value> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut files: Vec<_> = directory.read_dir().expect("the seeds").map(|e| e.expect("a seed").path()).collect();
+    // A directory has no order, and a case has to be the same everywhere.
+    files.sort();
+    let files = files.iter().filter(|f| f.extension().is_some_and(|e| e == "json"));
+    files.map(|f| serde_json::from_slice(&std::fs::read(f).expect("a seed")).expect("a seed is JSON")).collect()
 }
 
 #[test]
@@ -96,4 +106,19 @@ fn handshake_frames() {
         frames += u64::from(run(case, seed, &packet, handshake_frame));
     }
     assert!(frames > cases / 4, "{frames} of {cases} packets were frames");
+}
+
+#[test]
+fn seccomp_profiles() {
+    let (cases, seed) = (setting("FUZZ_CASES", 20_000) / 4, setting("FUZZ_SEED", 1));
+    let seeds = documents("fuzz/profiles");
+    let mut random = Random::new(seed);
+    let mut compiled = 0;
+    for case in 1..=cases {
+        let mut profile = seeds[random.below(seeds.len())].clone();
+        mutate(&mut profile, &seeds, &mut random);
+        let text = serde_json::to_vec(&profile).expect("JSON");
+        compiled += u64::from(run(case, seed, &text, |text| seccomp_profile(text, 16, &mut random)));
+    }
+    assert!(compiled > cases / 4, "{compiled} of {cases} documents were profiles");
 }

@@ -7,3 +7,6 @@ pub mod config_plan;
 pub mod facts;
 pub mod handshake_frame;
 pub mod mutate;
+pub mod seccomp_profile;
+#[path = "../../../src/seccomp/src/testing/mod.rs"]
+pub mod testing;
