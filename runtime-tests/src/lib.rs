@@ -18,6 +18,7 @@ mod command;
 mod container;
 mod host;
 mod leaks;
+mod older;
 mod rootfs;
 mod runtime;
 mod skip;
@@ -28,5 +29,6 @@ pub use host::{
     Pty, cgroup_dir, cgroup_file, cgroup_v2, console_socket, host_mounts, private_mounts, process_cgroup, read_until,
 };
 pub use leaks::{assert_nothing_left, cgroups_named, leftovers};
+pub use older::without_calls;
 pub use runtime::{Runtime, runtime};
 pub use skip::{known_difference, skipped};

@@ -230,8 +230,4 @@ fn the_cure_is_in_the_line() {
     refused(&c, &["not supported yet", "linux.intelRdt"]);
     let c = Container::new().with("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }));
     refused(&c, &["not supported yet", "linux.seccomp"]);
-    let c = Container::new().with("/process/apparmorProfile", json!("docker-default"));
-    refused(&c, &["not supported yet", "process.apparmorProfile"]);
-    let c = Container::new().with("/process/selinuxLabel", json!("system_u:system_r:svirt_lxc_net_t:s0"));
-    refused(&c, &["not supported yet", "process.selinuxLabel"]);
 }

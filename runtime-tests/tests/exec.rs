@@ -334,16 +334,6 @@ fn sub_cgroup_cannot_leave_the_container() {
 }
 
 #[test]
-fn labels_are_refused_where_there_is_no_module_for_them() {
-    // Never silence: the caller believes that it is confined.
-    if std::path::Path::new("/sys/module/apparmor/parameters/enabled").exists() {
-        skip!("this kernel has AppArmor");
-    }
-    let c = Container::new().idle().up();
-    c.exec(&["--apparmor", "some-profile"], &["true"]).fails(255, &["apparmor"]);
-}
-
-#[test]
 fn a_relative_cwd_is_refused() {
     let c = Container::new().idle().up();
     c.exec(&["--cwd", "tmp"], &["true"]).fails(255, &["cwd", "absolute"]);

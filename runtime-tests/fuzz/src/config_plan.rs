@@ -4,6 +4,7 @@
 use crate::facts;
 use rrt_oci::Spec;
 use rrt_runtime::handshake::Turn;
+use rrt_runtime::lsm::Modules;
 use rrt_runtime::{CgroupManager, CreateOptions, HostFacts, Plan};
 use std::path::{Component, Path};
 
@@ -61,7 +62,8 @@ pub fn config_plan_is_stable(document: &[u8], machine: &HostFacts) {
 /// A machine of each kind, and each in another situation.
 pub fn machines() -> [HostFacts; 3] {
     let activated = HostFacts { listen_fds: Some((2, Some("a:b".into()))), ..facts::v1() };
-    let nested = HostFacts { in_user_namespace: true, kcore: false, capabilities: 0x3fff, ..facts::v2() };
+    let lsm = Modules { apparmor: true, selinux: true, by_syscall: false };
+    let nested = HostFacts { in_user_namespace: true, kcore: false, capabilities: 0x3fff, lsm, ..facts::v2() };
     let notified = HostFacts { notify_socket: Some("/run/notify.sock".into()), ..facts::hybrid() };
     [activated, nested, notified]
 }

@@ -9,7 +9,7 @@ use crate::namespaces::{Joined, kind, name};
 use crate::plan::Plan;
 use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
 use crate::time::Rfc3339;
-use crate::{CreateOptions, Runtime, hooks, log, masked_paths, mounts, notify};
+use crate::{CreateOptions, Runtime, hooks, log, lsm, masked_paths, mounts, notify};
 use rrt_cgroups::{Cgroup, SubCgroups};
 use rrt_oci::Spec;
 use rrt_sys::process::{Child, SingleThreaded, clone3};
@@ -52,7 +52,7 @@ impl Runtime {
     /// Plans a create without doing anything: what `rrt plan` prints is the value that `create` runs.
     pub fn plan(&self, options: &CreateOptions) -> Result<Plan> {
         let (spec, _, bundle) = read_bundle(options)?;
-        let facts = HostFacts::read()?;
+        let facts = HostFacts::read(lsm::is_asked_for(&spec))?;
         Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)
     }
 
@@ -61,7 +61,7 @@ impl Runtime {
     pub(crate) fn set_up(&self, options: &CreateOptions, detach: bool, gate: bool) -> Result<Created> {
         crate::validate_id(&options.id)?;
         let (spec, process, bundle) = read_bundle(options)?;
-        let facts = HostFacts::read()?;
+        let facts = HostFacts::read(lsm::is_asked_for(&spec))?;
         if facts.euid != 0 {
             return Err(Error::Unsupported(format!(
                 "rootless (the runtime runs as uid {}; run it as root)",

@@ -15,7 +15,7 @@ use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
 use crate::state::{Init, State, StateDir, Status};
-use crate::{ExecOptions, Runtime, log};
+use crate::{ExecOptions, Runtime, log, lsm};
 use rrt_cgroups::SubCgroups;
 use rrt_oci::{Capabilities, Capability, LinuxCapabilities, Process};
 use rrt_sys::path::{self, Root};
@@ -220,8 +220,9 @@ impl Joiner<'_> {
         process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into())?;
         signal::reset().doing(|| "reset signals".into())?;
         process::setsid().doing(|| "make a session".into())?;
+        let labels = lsm::Writer::open(&plan.labels)?;
         if let Some(name) = self.keyring {
-            join_keyring(name)?;
+            labels.label_keys(|| join_keyring(name))?;
         }
         if let Some(persona) = self.personality {
             rrt_sys::limits::set_personality(persona).doing(|| "linux.personality".into())?;
@@ -232,6 +233,8 @@ impl Joiner<'_> {
             pty.take()?;
             self.channel.ask(Turn::Console, Some(pty.master.as_fd()))?;
         }
+        labels.label_program(plan.no_new_privileges)?;
+        drop(labels);
         let program = Program::prepare(plan, &self.channel, self.namespaces & kind::USER != 0)?;
         process::set_dumpable(false).doing(|| "close our /proc files".into())?;
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
@@ -254,13 +257,15 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
             let mut warnings = Vec::new();
             let process = rrt_oci::process_from_slice(&bytes, &mut warnings).in_file(file)?;
             warnings.iter().for_each(log::warn);
-            process
+            with_labels(process, state)?
         }
         None => with_flags(state, options)?,
     };
     let landlock = LandlockPlan::new(&state.annotations)?;
-    let host =
-        Grantable { capabilities: creds::permitted_set().doing(|| "read the runtime's own capabilities".into())? };
+    let host = Grantable {
+        capabilities: creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?,
+        lsm: lsm::Modules::read(lsm::is_asked_of(&process)),
+    };
     let planned = ProcessPlan::plan(&process, "process", host)?;
     planned.warnings.iter().for_each(log::warn);
     let mut process = ProcessPlan { landlock, ..planned.process };
@@ -268,10 +273,31 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
     Ok(process)
 }
 
-fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {
+/// `process` of config.json, as the state keeps it.
+fn stored(state: &State) -> Result<Process> {
     // What was left out of it was told at `create`.
-    let stored = state.process.get().as_bytes();
-    let mut process = rrt_oci::process_from_slice(stored, &mut Vec::new()).in_file(Path::new("state.json"))?;
+    rrt_oci::process_from_slice(state.process.get().as_bytes(), &mut Vec::new()).in_file(Path::new("state.json"))
+}
+
+/// A document without a label gets the container's: a further process is confined as the first one, as in runc.
+fn with_labels(mut process: Process, state: &State) -> Result<Process> {
+    let missing = |label: &Option<String>| label.as_deref().is_none_or(str::is_empty);
+    // Most containers have none, and need not be read again.
+    if !["apparmorProfile", "selinuxLabel"].iter().any(|name| state.process.get().contains(name)) {
+        return Ok(process);
+    }
+    let own = stored(state)?;
+    if missing(process.apparmor_profile()) {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if missing(process.selinux_label()) {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    Ok(process)
+}
+
+fn with_flags(state: &State, options: &ExecOptions) -> Result<Process> {
+    let mut process = stored(state)?;
     process.set_args(Some(options.args.clone()));
     process.set_terminal(Some(options.tty.unwrap_or(false)));
     // The size was for the container's own terminal.

@@ -1,6 +1,7 @@
 //! What the plan needs to know of the machine and of the runtime's own process, read once.
 
 use crate::error::{Doing, Result};
+use crate::lsm::Modules;
 use rrt_cgroups::HostCgroups;
 use rrt_sys::creds::CapBits;
 use std::path::{Path, PathBuf};
@@ -20,13 +21,15 @@ pub struct HostFacts {
     pub kcore: bool,
     /// How many fds systemd passed (sd_listen_fds(3)), and their names.
     pub listen_fds: Option<(u32, Option<String>)>,
+    /// The security modules; all off unless config.json asks for a label.
+    pub lsm: Modules,
     /// Where the service manager wants to be notified (sd_notify(3)).
     pub notify_socket: Option<PathBuf>,
 }
 
 impl HostFacts {
-    /// Reads them.
-    pub fn read() -> Result<HostFacts> {
+    /// Reads them, those of the security modules if `labels` are asked for.
+    pub fn read(labels: bool) -> Result<HostFacts> {
         let own_map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map".into())?;
         let identity = own_map.split_whitespace().eq(["0", "0", "4294967295"]);
         Ok(HostFacts {
@@ -36,6 +39,7 @@ impl HostFacts {
             in_user_namespace: !identity,
             kcore: Path::new("/proc/kcore").exists(),
             listen_fds: listen_fds(),
+            lsm: Modules::read(labels),
             notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|s| !s.is_empty()).map(PathBuf::from),
         })
     }

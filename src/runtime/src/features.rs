@@ -23,8 +23,8 @@ pub fn document(version: &str, commit: &str) -> Value {
             "capabilities": rrt_sys::creds::capability_names(),
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
             "seccomp": { "enabled": false },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false },
@@ -35,7 +35,7 @@ pub fn document(version: &str, commit: &str) -> Value {
             "io.rrt.annotations": crate::annotations::KNOWN.join(","),
         },
         // Annotations of a config.json that change how the runtime works; a dot at the end stands for all that begin so.
-        "potentiallyUnsafeConfigAnnotations": [crate::annotations::PREFIX],
+        "potentiallyUnsafeConfigAnnotations": [crate::annotations::PREFIX, crate::lsm::MOUNT_CONTEXT_TYPE],
     })
 }
 
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn what_is_not_built_is_said_to_be_off() {
         let value = document("", "");
-        for key in ["seccomp", "apparmor", "selinux", "intelRdt", "netDevices"] {
+        for key in ["seccomp", "intelRdt", "netDevices"] {
             assert_eq!(value["linux"][key]["enabled"], false, "{key}");
         }
     }

@@ -15,7 +15,7 @@ use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
 use crate::rootfs::make_cwd;
 use crate::state::{State, Status};
-use crate::sysctl;
+use crate::{lsm, private_proc, sysctl};
 use rrt_sys::path;
 use rrt_sys::process::{self, SingleThreaded};
 use rrt_sys::{OFlags, creds, namespace, net, signal, socket};
@@ -121,8 +121,10 @@ impl Init<'_> {
 
         // A session of our own: for the controlling terminal, and so that no signal to the caller's group reaches us.
         process::setsid().doing(|| "make a session".into())?;
+        // While no mount of the container's is made: the way to the kernel's files is still the host's own.
+        let labels = lsm::Writer::open(&plan.process.labels)?;
         if let Some(name) = &plan.keyring {
-            join_keyring(name)?;
+            labels.label_keys(|| join_keyring(name))?;
         }
         if plan.namespaces.is_new(kind::NETWORK) {
             net::loopback_up().doing(|| "linux.namespaces: bring up the loopback interface".into())?;
@@ -131,7 +133,7 @@ impl Init<'_> {
         // The mount tree, below the root's fd; no path of the host is used after this for anything in the container.
         let root = plan.root.attach(self.take_root()?)?;
         // While the host's procfs is still visible, which the kernel wants to see before it gives a user namespace its own.
-        let proc = if plan.sysctl.is_empty() { None } else { Some(sysctl::private_proc()?) };
+        let proc = if plan.sysctl.is_empty() { None } else { Some(private_proc::whole()?) };
         let sources = std::mem::take(&mut self.sources);
         let read_only_later = apply::apply_all(&root, &plan.mounts, sources, &plan.cgroup_mounts)?;
         plan.dev.apply(&root, &self.devices)?;
@@ -168,7 +170,7 @@ impl Init<'_> {
             sysctl::apply(proc, &plan.sysctl)?;
         }
         make_read_only(&root, &plan.readonly_paths)?;
-        Masks::new(self.take_null()?).hide(&root, &plan.masked_paths)?;
+        Masks::new(self.take_null()?, plan.mount_label.as_deref()).hide(&root, &plan.masked_paths)?;
         read_only_later.finish()?;
         // The last change of the tree: after it nothing can be made on it.
         plan.root.finish(&root)?;
@@ -180,6 +182,9 @@ impl Init<'_> {
         if let Some(persona) = plan.personality {
             rrt_sys::limits::set_personality(persona).doing(|| "linux.personality".into())?;
         }
+        // Before privileges are dropped, and so that the hooks below, whose programs are the image's, run confined as well.
+        labels.label_program(plan.process.no_new_privileges)?;
+        drop(labels);
         let program = Program::prepare(&plan.process, &self.channel, plan.user_namespace())?;
 
         // Setting ids has made us dumpable-by-policy; what is ours stays closed to others until execve.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub struct Masks {
     null: Cover,
     empty: Option<Cover>,
+    label: Option<String>,
 }
 
 /// A mount that is put over any number of places.
@@ -51,9 +52,9 @@ pub fn open_null() -> rrt_sys::Result<OwnedFd> {
 }
 
 impl Masks {
-    /// With the host's null device from [`open_null`].
-    pub fn new(null: OwnedFd) -> Masks {
-        Masks { null: Cover { mount: null, attached: false }, empty: None }
+    /// With the host's null device from [`open_null`], and `linux.mountLabel` as a mount option.
+    pub fn new(null: OwnedFd, label: Option<&str>) -> Masks {
+        Masks { null: Cover { mount: null, attached: false }, empty: None, label: label.map(str::to_owned) }
     }
 
     /// Hides every path that exists: a file behind the null device, a directory behind an empty one.
@@ -69,7 +70,7 @@ impl Masks {
         let cover = match path::is_dir(&target)? {
             true => match &mut self.empty {
                 Some(empty) => empty,
-                none => none.insert(Cover { mount: empty_directory()?, attached: false }),
+                none => none.insert(Cover { mount: empty_directory(self.label.as_deref())?, attached: false }),
             },
             false => &mut self.null,
         };
@@ -78,13 +79,13 @@ impl Masks {
 }
 
 /// A read-only tmpfs, as small as it can be.
-fn empty_directory() -> rrt_sys::Result<OwnedFd> {
+fn empty_directory(label: Option<&str>) -> rrt_sys::Result<OwnedFd> {
     let attrs = mount::Attr::MOUNT_ATTR_RDONLY
         | mount::Attr::MOUNT_ATTR_NOSUID
         | mount::Attr::MOUNT_ATTR_NODEV
         | mount::Attr::MOUNT_ATTR_NOEXEC;
     // The root directory is the one inode; a block is the least that a limit can say (0 means no limit).
-    let options = ["nr_blocks=1", "nr_inodes=1", "mode=755"];
+    let options: Vec<&str> = ["nr_blocks=1", "nr_inodes=1", "mode=755"].into_iter().chain(label).collect();
     mount::new_fs(OsStr::new("tmpfs"), Some(OsStr::new("tmpfs")), &options, attrs)
 }
 

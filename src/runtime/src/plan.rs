@@ -6,6 +6,7 @@ use crate::facts::HostFacts;
 use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
 use crate::landlock::LandlockPlan;
+use crate::lsm::MountLabel;
 use crate::mounts::cgroup::{CgroupMounts, V1Mount};
 use crate::mounts::options::{MountOptions, attr};
 use crate::mounts::{MountKind, MountPlan, clean};
@@ -59,6 +60,9 @@ pub struct Plan {
     pub keyring: Option<String>,
     /// The program.
     pub process: ProcessPlan,
+    /// `linux.mountLabel` as a mount option, for the file systems that config.json does not name; the others have it already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// fds from 3 on that the program inherits: those of socket activation, then `--preserve-fds`.
     pub inherited_fds: u32,
     /// Hooks.
@@ -95,7 +99,8 @@ impl Plan {
         let namespaces = NamespacePlan::new(linux)?;
         let process =
             spec.process().as_ref().ok_or_else(|| config("process", "missing; it names the program to run"))?;
-        let planned = ProcessPlan::plan(process, "process", Grantable { capabilities: host.capabilities })?;
+        let grantable = Grantable { capabilities: host.capabilities, lsm: host.lsm };
+        let planned = ProcessPlan::plan(process, "process", grantable)?;
         let (mut process, mut warnings) = (planned.process, planned.warnings);
         warnings.extend(without_effect(linux, manager));
         process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
@@ -109,12 +114,17 @@ impl Plan {
         for (i, mount) in spec.mounts().iter().flatten().enumerate() {
             mounts.push(MountPlan::new(mount, i, bundle, &namespaces)?);
         }
+        let mount_label = MountLabel::plan(linux, spec.annotations().as_ref(), host.lsm)?;
+        if let Some(label) = &mount_label {
+            label.apply_to(&mut mounts);
+        }
         let inherited_fds = pass_sockets(&mut process, &mut mounts, options, host, state_dir)?;
 
         let user_namespace = namespaces.has(kind::USER) || host.in_user_namespace;
         let dev = DevPlan::new(linux, &mounts, user_namespace, host.kcore)?;
         let cgroup = plan_cgroup(linux, &options.id, manager, &host.cgroups)?;
-        let cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP));
+        let mut cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP));
+        cgroup_mounts.label = mount_label.as_ref().map(MountLabel::option);
         let hostname = named(spec.hostname(), &namespaces, "hostname")?;
         let domainname = named(spec.domainname(), &namespaces, "domainname")?;
         let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
@@ -143,6 +153,7 @@ impl Plan {
             sysctl,
             process,
             inherited_fds,
+            mount_label: mount_label.map(|l| l.option()),
             hooks,
             turns,
             warnings,
@@ -177,7 +188,6 @@ fn check_version(spec: &Spec) -> Result<()> {
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let given = [
         (linux.seccomp().is_some(), "linux.seccomp"),
-        (linux.mount_label().as_deref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
@@ -374,7 +384,10 @@ impl Plan {
             writeln!(f, "  clock offset  {line}")?;
         }
         match &self.keyring {
-            Some(name) => writeln!(f, "  new session keyring {name}"),
+            Some(name) => match &self.process.labels.selinux {
+                Some(label) => writeln!(f, "  new session keyring {name}, label {label}"),
+                None => writeln!(f, "  new session keyring {name}"),
+            },
             None => Ok(()),
         }
     }
@@ -447,6 +460,7 @@ impl Plan {
             writeln!(f, "  {} soft {} hard {}", crate::process::rlimit_name(l.resource), l.soft, l.hard)?;
         }
         writeln!(f, "  user {}:{} groups {:?} no_new_privs {}", p.uid, p.gid, p.groups, p.no_new_privileges)?;
+        write!(f, "{}", p.labels)?;
         let c = &p.capabilities;
         writeln!(
             f,

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, config};
 use crate::landlock::LandlockPlan;
+use crate::lsm::{Labels, Modules};
 use crate::namespaces::require_mapped;
 use rrt_oci::{Capabilities, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
 use rrt_sys::creds::CapBits;
@@ -46,6 +47,8 @@ pub struct ProcessPlan {
     /// `run.rrt.landlock` of the container's annotations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub landlock: Option<LandlockPlan>,
+    /// `apparmorProfile` and `selinuxLabel`
+    pub labels: Labels,
     /// `terminal`
     pub terminal: bool,
     /// `consoleSize`: rows and columns.
@@ -72,6 +75,8 @@ pub struct CapabilitySets {
 pub struct Grantable {
     /// The runtime's own permitted set: nothing outside it can be given.
     pub capabilities: CapBits,
+    /// The security modules, read if the process asks for a label.
+    pub lsm: Modules,
 }
 
 /// The plan, and the warnings that go with it.
@@ -85,7 +90,6 @@ pub struct Planned {
 impl ProcessPlan {
     /// Settles `process`; `at` is its name in errors, `process` or the file's name.
     pub fn plan(process: &Process, at: &str, host: Grantable) -> Result<Planned> {
-        refuse_unsupported(process, at)?;
         let args = process.args().clone().unwrap_or_default();
         if args.is_empty() {
             return Err(config(format!("{at}.args"), "must name the program to run"));
@@ -118,6 +122,7 @@ impl ProcessPlan {
             exec_affinity: exec_affinity(process, at)?,
             // No property of `process`: the caller has the annotations.
             landlock: None,
+            labels: Labels::plan(process, at, host.lsm)?,
             terminal: process.terminal().unwrap_or(false),
             console_size: console_size(process, at)?,
         };
@@ -146,17 +151,6 @@ impl ProcessPlan {
     pub fn path(&self) -> &str {
         self.env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or("")
     }
-}
-
-fn refuse_unsupported(process: &Process, at: &str) -> Result<()> {
-    let given = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.is_empty());
-    if given(process.apparmor_profile()) {
-        return Err(Error::Unsupported(format!("{at}.apparmorProfile")));
-    }
-    if given(process.selinux_label()) {
-        return Err(Error::Unsupported(format!("{at}.selinuxLabel")));
-    }
-    Ok(())
 }
 
 fn environment(env: &[String], at: &str) -> Result<Vec<String>> {
@@ -412,7 +406,8 @@ mod tests {
 
     fn plan(extra: &str) -> Result<Planned> {
         let json = format!(r#"{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["true"]{extra}}}"#);
-        ProcessPlan::plan(&serde_json::from_str(&json).unwrap(), "process", Grantable { capabilities: 0b1111 })
+        let host = Grantable { capabilities: 0b1111, lsm: Modules::default() };
+        ProcessPlan::plan(&serde_json::from_str(&json).unwrap(), "process", host)
     }
 
     #[test]
@@ -452,8 +447,8 @@ mod tests {
             ),
             (r#","ioPriority":{"class":"IOPRIO_CLASS_BE","priority":8}"#, "process.ioPriority.priority: 8"),
             (r#","scheduler":{"policy":"SCHED_OTHER","priority":1}"#, "process.scheduler.priority"),
-            (r#","apparmorProfile":"x""#, "not supported yet: `process.apparmorProfile`"),
-            (r#","selinuxLabel":"x""#, "not supported yet: `process.selinuxLabel`"),
+            (r#","apparmorProfile":"x""#, "process.apparmorProfile: "),
+            (r#","selinuxLabel":"x""#, "process.selinuxLabel: "),
         ] {
             let e = plan(extra).err().expect(extra).to_string();
             assert!(e.contains(expected), "{extra}: {e}");

@@ -1,6 +1,6 @@
 //! `linux.sysctl`: kernel settings of the container's namespaces.
 
-use crate::error::{Doing, Error, Result, config};
+use crate::error::{Doing, Result, config};
 use crate::namespaces::{NamespacePlan, kind};
 use rrt_sys::OFlags;
 use rrt_sys::path::{self, Root};
@@ -113,17 +113,6 @@ pub fn apply(proc: &Root, plans: &[SysctlPlan]) -> Result<()> {
 fn write(proc: &Root, plan: &SysctlPlan) -> rrt_sys::Result<()> {
     let fd = proc.open_at(&PathBuf::from("sys").join(&plan.file), OFlags::WRONLY)?;
     path::write_once(&fd, plan.value.as_bytes())
-}
-
-/// A private procfs of the current pid namespace, detached: no mount of the container's lies over any part of it.
-pub fn private_proc() -> Result<Root> {
-    let none: [&str; 0] = [];
-    let attrs = rrt_sys::mount::Attr::MOUNT_ATTR_NOSUID
-        | rrt_sys::mount::Attr::MOUNT_ATTR_NODEV
-        | rrt_sys::mount::Attr::MOUNT_ATTR_NOEXEC;
-    rrt_sys::mount::new_fs("proc".as_ref(), None, &none, attrs)
-        .map(Root::from_fd)
-        .map_err(|source| Error::System { doing: "open a private procfs for linux.sysctl".into(), source })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod creds;
 mod error;
 pub mod landlock;
 pub mod limits;
+pub mod lsm;
 pub mod mount;
 pub mod namespace;
 pub mod net;

@@ -50,6 +50,17 @@ impl Root {
         self.open_at(path, OFlags::PATH)
     }
 
+    /// Opens `path`, as [`Root::open_at`], but only on the very mount that the root is: never what is mounted over a part of it,
+    /// nor through a symlink that leads out of it.
+    ///
+    /// # Errors
+    /// EXDEV when the way leads to another mount or out of the root.
+    pub fn open_on_mount(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        retry(|| rustix::fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
+            .named(|| format!("openat2({path:?}, {}, RESOLVE_BENEATH|RESOLVE_NO_XDEV)", flag_names(flags)))
+    }
+
     fn lookup(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // RESOLVE_IN_ROOT takes "/" as the root itself, but an empty path is ENOENT.
@@ -298,6 +309,12 @@ pub fn chown_link(dir: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: u32) -> Resu
         .named(|| format!("fchownat({name:?}, {uid}, {gid}, AT_SYMLINK_NOFOLLOW)"))
 }
 
+/// Sets an extended attribute of an open file or directory (not of an `O_PATH` fd). fsetxattr(2)
+pub fn set_xattr(fd: impl AsFd, name: &str, value: &[u8]) -> Result<()> {
+    rustix::fs::fsetxattr(&fd, name, value, rustix::fs::XattrFlags::empty())
+        .named(|| format!("fsetxattr({}, {name:?}, {:?})", fd.as_fd().as_raw_fd(), String::from_utf8_lossy(value)))
+}
+
 /// Waits for the exclusive flock(2) of an open directory or file; it ends with the fd.
 pub fn lock(fd: impl AsFd) -> Result<()> {
     retry(|| rustix::fs::flock(&fd, rustix::fs::FlockOperation::LockExclusive)).named(|| "flock(LOCK_EX)".into())
@@ -456,6 +473,25 @@ mod tests {
     fn a_magic_link_is_refused() {
         let root = Root::open(Path::new("/")).unwrap();
         assert!(root.resolve(Path::new("/proc/self/root")).unwrap_err().is(libc::ELOOP));
+    }
+
+    #[test]
+    fn on_one_mount_there_is_no_way_out() {
+        let dir = temp("mount");
+        fs::write(dir.join("root/file"), "x").unwrap();
+        fs::write(dir.join("secret"), "x").unwrap();
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, dir.join("root").join(name)).unwrap();
+        link("file", "inside");
+        link("../secret", "up");
+        link("/etc/passwd", "absolute");
+        let root = Root::open(&dir.join("root")).unwrap();
+        root.open_on_mount(Path::new("inside"), OFlags::RDONLY).unwrap();
+        for way in ["up", "absolute", "../secret"] {
+            assert!(root.open_on_mount(Path::new(way), OFlags::RDONLY).unwrap_err().is(libc::EXDEV), "{way}");
+        }
+        let host = Root::open(Path::new("/")).unwrap();
+        assert!(host.open_on_mount(Path::new("proc/version"), OFlags::RDONLY).unwrap_err().is(libc::EXDEV));
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

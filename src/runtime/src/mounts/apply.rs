@@ -97,6 +97,10 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
         new => new.doing(doing)?,
     };
     set_attributes(new.as_fd(), &mount_options).doing(doing)?;
+    if let Some(label) = &plan.options.root_label {
+        crate::lsm::label_root(new.as_fd(), label)
+            .doing(|| format!("linux.mountLabel: label {:?}", plan.destination))?;
+    }
     if plan.options.tmpcopyup {
         copy_up(target.as_fd(), new.as_fd())
             .doing(|| format!("{}: tmpcopyup of {:?}", plan.property, plan.destination))?;
@@ -135,7 +139,7 @@ fn legacy(
     for (bit, ms) in [(attr::RDONLY, 1), (attr::NOSUID, 2), (attr::NODEV, 4), (attr::NOEXEC, 8)] {
         flags |= if set & bit != 0 { ms } else { 0 };
     }
-    let data = options.join(",");
+    let data = options.iter().map(|o| crate::lsm::quoted(o)).collect::<Vec<_>>().join(",");
     mount::mount_legacy(source, &path::proc_fd(target), OsStr::new(fstype), flags, OsStr::new(&data))
 }
 

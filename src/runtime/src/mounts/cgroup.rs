@@ -23,6 +23,9 @@ pub struct CgroupMounts {
     pub unified: Option<PathBuf>,
     /// The v1 hierarchies.
     pub v1: Vec<V1Mount>,
+    /// `linux.mountLabel` as a mount option of the tmpfs that has the v1 hierarchies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 /// One v1 hierarchy.
@@ -61,7 +64,8 @@ fn unified(plan: &MountPlan, directory: &Path, target: BorrowedFd<'_>) -> rrt_sy
 
 fn v1_tree(plan: &MountPlan, cgroups: &CgroupMounts, target: BorrowedFd<'_>) -> rrt_sys::Result<()> {
     let attrs = mount::attr_from_bits(plan.options.set & !super::options::attr::RDONLY);
-    let tmpfs = mount::new_fs(OsStr::new("tmpfs"), Some(OsStr::new("tmpfs")), &["mode=755"], attrs)?;
+    let options: Vec<&str> = ["mode=755"].into_iter().chain(cgroups.label.as_deref()).collect();
+    let tmpfs = mount::new_fs(OsStr::new("tmpfs"), Some(OsStr::new("tmpfs")), &options, attrs)?;
     mount::attach(tmpfs.as_fd(), target)?;
     for hierarchy in &cgroups.v1 {
         let name = OsStr::new(&hierarchy.name);

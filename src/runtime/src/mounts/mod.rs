@@ -111,7 +111,7 @@ impl MountPlan {
         if self.options.set & options::attr::RDONLY != 0 && !virtual_fs {
             all.push("ro".into());
         }
-        all.extend(self.options.data.iter().cloned());
+        all.extend(self.options.data.iter().map(|o| crate::lsm::unquoted(o)));
         all
     }
 }

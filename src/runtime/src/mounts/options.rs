@@ -173,6 +173,9 @@ pub struct MountOptions {
     pub tmpcopyup: bool,
     /// `idmap`, `ridmap`
     pub idmap: Option<IdmapOption>,
+    /// SELinux label of the root directory, from `linux.mountLabel`, where it cannot be an option.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_label: Option<String>,
     /// What the table does not know: data of the file system, `key` or `key=value`.
     pub data: Vec<String>,
 }
@@ -247,6 +250,7 @@ impl std::fmt::Display for MountOptions {
             }
         }
         words.extend(self.super_block.iter().chain(&self.data).cloned());
+        words.extend(self.root_label.as_ref().map(|label| format!("root labelled {label}")));
         f.write_str(&words.join(","))
     }
 }

@@ -49,6 +49,7 @@ fn facts(mode: Mode, hierarchies: Vec<Hierarchy>) -> HostFacts {
         in_user_namespace: false,
         kcore: true,
         listen_fds: None,
+        lsm: Default::default(),
         notify_socket: None,
     }
 }
