@@ -122,6 +122,7 @@ fn report() -> Value {
         "scheduler": scheduler(),
         "ioprio": ioprio(),
         "affinity": field("Cpus_allowed_list"),
+        "memory_policy": memory_policy(),
         "personality": u32::from_str_radix(read("/proc/self/personality").trim(), 16).ok(),
         "namespaces": links("/proc/self/ns"),
         "mounts": mounts(),
@@ -228,6 +229,20 @@ fn ioprio() -> Value {
     // SAFETY: ioprio_get(2) takes two integers and touches no memory of this process.
     let value = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
     if value < 0 { Value::Null } else { json!([value >> 13, value & 0x1fff]) }
+}
+
+/// Mode with flags, and the nodes, of get_mempolicy(2).
+fn memory_policy() -> Value {
+    let (mut mode, mut mask) = (0i32, [0u64; 16]);
+    let at = mask.as_mut_ptr();
+    let none = std::ptr::null::<u8>();
+    // SAFETY: get_mempolicy(2) writes the mode and as many bits as the mask has, both owned by this frame.
+    let failed = unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, at, 1024, none, 0) };
+    if failed != 0 {
+        return Value::Null;
+    }
+    let nodes: Vec<usize> = (0..1024).filter(|n| mask[n / 64] & (1 << (n % 64)) != 0).collect();
+    json!({ "mode": mode, "nodes": nodes })
 }
 
 /// `type;uid;gid;mode;name` of the session keyring (keyctl(2), KEYCTL_DESCRIBE).

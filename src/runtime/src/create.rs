@@ -312,6 +312,7 @@ fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
         namespaces: kinds,
         own_pid_namespace: ns.is_new(kind::PID),
         personality: plan.personality,
+        memory_policy: plan.memory_policy.clone(),
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         hooks: crate::hooks::HooksPlan {

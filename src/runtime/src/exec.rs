@@ -10,6 +10,7 @@ use crate::handshake::{Channel, Frame, Turn};
 use crate::init::{join_keyring, keep_inherited};
 use crate::landlock::LandlockPlan;
 use crate::launch::{self, Attend, Endpoints};
+use crate::memory_policy::MemoryPolicyPlan;
 use crate::namespaces::kind;
 use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
@@ -109,6 +110,7 @@ fn launch(
         namespaces: state.namespaces,
         keyring: state.keyring.as_deref(),
         personality: state.personality,
+        memory_policy: state.memory_policy.as_ref(),
         tasks,
         inherited: options.preserve_fds,
     };
@@ -165,6 +167,7 @@ struct Joiner<'a> {
     namespaces: i32,
     keyring: Option<&'a str>,
     personality: Option<u64>,
+    memory_policy: Option<&'a MemoryPolicyPlan>,
     tasks: Vec<OwnedFd>,
     inherited: u32,
 }
@@ -226,6 +229,9 @@ impl Joiner<'_> {
         }
         if let Some(persona) = self.personality {
             rrt_sys::limits::set_personality(persona).doing(|| "linux.personality".into())?;
+        }
+        if let Some(policy) = self.memory_policy {
+            policy.apply()?;
         }
         if plan.terminal {
             let root = Root::open(Path::new("/")).doing(|| "open the container's root".into())?;

@@ -27,6 +27,7 @@ pub fn document(version: &str, commit: &str) -> Value {
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
+            "memoryPolicy": { "modes": crate::memory_policy::modes(), "flags": crate::memory_policy::flags() },
             "netDevices": { "enabled": false },
         },
         "annotations": {

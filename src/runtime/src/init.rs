@@ -185,6 +185,9 @@ impl Init<'_> {
         // Before privileges are dropped, and so that the hooks below, whose programs are the image's, run confined as well.
         labels.label_program(plan.process.no_new_privileges)?;
         drop(labels);
+        if let Some(policy) = &plan.memory_policy {
+            policy.apply()?;
+        }
         let program = Program::prepare(&plan.process, &self.channel, plan.user_namespace())?;
 
         // Setting ids has made us dumpable-by-policy; what is ours stays closed to others until execve.

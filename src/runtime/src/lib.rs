@@ -26,6 +26,7 @@ mod launch;
 pub mod log;
 pub mod lsm;
 mod masked_paths;
+mod memory_policy;
 pub mod mounts;
 mod namespaces;
 mod notify;

@@ -7,6 +7,7 @@ use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
 use crate::landlock::LandlockPlan;
 use crate::lsm::MountLabel;
+use crate::memory_policy::MemoryPolicyPlan;
 use crate::mounts::cgroup::{CgroupMounts, V1Mount};
 use crate::mounts::options::{MountOptions, attr};
 use crate::mounts::{MountKind, MountPlan, clean};
@@ -56,6 +57,9 @@ pub struct Plan {
     /// `run.rrt.core-sched`
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub core_sched: bool,
+    /// `linux.memoryPolicy`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicyPlan>,
     /// A session keyring of this name is made.
     pub keyring: Option<String>,
     /// The program.
@@ -139,6 +143,7 @@ impl Plan {
                 LinuxPersonalityDomain::PerLinux => 0,
                 LinuxPersonalityDomain::PerLinux32 => 8,
             }),
+            memory_policy: linux.memory_policy().as_ref().map(MemoryPolicyPlan::new).transpose()?,
             keyring: (!options.no_new_keyring).then(|| format!("_ses.{}", options.id)),
             core_sched: crate::core_sched::plan(&annotations)?,
             annotations,
@@ -190,7 +195,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
         (linux.seccomp().is_some(), "linux.seccomp"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
-        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
     ];
     match given.iter().find(|(given, _)| *given) {
         Some((_, property)) => Err(Error::Unsupported((*property).into())),
@@ -450,6 +454,9 @@ impl Plan {
         writeln!(f, "  seccomp: none")?;
         if let Some(persona) = self.personality {
             writeln!(f, "  personality {persona:#x}")?;
+        }
+        if let Some(policy) = &self.memory_policy {
+            writeln!(f, "  memory policy {policy}")?;
         }
         let p = &self.process;
         self.fmt_scheduling(f)?;

@@ -364,8 +364,8 @@ fn exec_affinity(process: &Process, at: &str) -> Result<(Vec<usize>, Vec<usize>)
     Ok((cpus(affinity.initial(), "initial")?, cpus(affinity.cpu_affinity_final(), "final")?))
 }
 
-/// The CPUs of a list in the kernel's format (cpuset(7), "List format"); `None` when it is none.
-fn cpu_list(list: &str) -> Option<Vec<usize>> {
+/// The CPUs, or NUMA nodes, of a list in the kernel's format (cpuset(7), "List format"); `None` when it is none.
+pub fn cpu_list(list: &str) -> Option<Vec<usize>> {
     /// More than any machine has: a range must not become a list that fills memory.
     const MOST: usize = 8192;
     let mut cpus = Vec::new();

@@ -11,6 +11,7 @@
 
 use crate::error::{Doing, Error, InFile, Result};
 use crate::hooks::HooksPlan;
+use crate::memory_policy::MemoryPolicyPlan;
 use rrt_cgroups::{Cgroup, FreezerState, SavedCgroup};
 use rrt_sys::path;
 use rrt_sys::{OFlags, errno};
@@ -55,6 +56,9 @@ pub struct State {
     pub own_pid_namespace: bool,
     /// `linux.personality`, which `exec` sets as well.
     pub personality: Option<u64>,
+    /// `linux.memoryPolicy`, as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicyPlan>,
     /// The name of its session keyring, which `exec` joins; absent with `--no-new-keyring`.
     pub keyring: Option<String>,
     /// Its cgroups.

@@ -61,6 +61,25 @@ pub fn set_io_priority(class: u8, level: u8) -> Result<()> {
     check(ret, || format!("ioprio_set(class={class}, level={level})")).map(drop)
 }
 
+/// One more than the highest NUMA node that [`set_memory_policy`] takes: as many as any kernel is built for.
+pub const MOST_NODES: usize = 1024;
+
+/// set_mempolicy(2) of this thread: `MPOL_*` with its flags, and NUMA nodes by number.
+///
+/// # Errors
+/// EINVAL for a mode or flag that the kernel has not, and for nodes without memory or outside of the cpuset.
+pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
+    let mut mask = [0u64; MOST_NODES / 64];
+    for &node in nodes.iter().filter(|&&n| n < MOST_NODES) {
+        mask[node / 64] |= 1 << (node % 64);
+    }
+    // The kernel counts one bit less than it is told.
+    let bits = MOST_NODES + 1;
+    // SAFETY: the mask has the bits that are said and outlives the call. set_mempolicy(2)
+    let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask.as_ptr(), bits) };
+    check(ret, || format!("set_mempolicy({mode:#x}, {nodes:?})")).map(drop)
+}
+
 /// personality(2)
 pub fn set_personality(persona: u64) -> Result<()> {
     // SAFETY: an integer only. personality(2)
