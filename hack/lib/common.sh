@@ -84,15 +84,19 @@ make_rootfs() {
     printf 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n' >"$root/etc/group"
 }
 
-# make_sid_root DIR: Debian's unstable with runc and crun in it, kept for the next time.
-make_sid_root() {
-    local root=$1 mirror
-    [ -x "$root/usr/bin/crun" ] && return
-    packages debootstrap
-    # The mirror that this machine's apt uses.
+# debian_mirror: set $mirror to the one that this machine's apt uses.
+debian_mirror() {
     # shellcheck disable=SC2016 # the words are apt's
     mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' | awk '$1 ~ /debian/ && $2 !~ /security/ { print $1; exit }')
     [ -n "$mirror" ] || die "apt names no Debian mirror; run apt-get update"
+}
+
+# make_sid_root DIR: Debian's unstable with runc and crun in it, kept for the next time.
+make_sid_root() {
+    local root=$1
+    [ -x "$root/usr/bin/crun" ] && return
+    packages debootstrap
+    debian_mirror
     rm -rf "$root"
     debootstrap --variant=minbase --include=runc,crun sid "$root" "$mirror" >/dev/null
 }
