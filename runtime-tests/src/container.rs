@@ -1,6 +1,8 @@
 //! One container of a test: its bundle, the commands on it, and its end.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,6 +29,8 @@ pub struct Container {
     pub config: Value,
     /// The runtime; the one under test unless a test needs a copy of it.
     pub binary: PathBuf,
+    /// The user and group that call the runtime, when it is not whoever runs the test.
+    pub caller: Option<(u32, u32)>,
     mounted: Vec<PathBuf>,
 }
 
@@ -53,7 +57,15 @@ impl Container {
         if let Some(env) = config["process"]["env"].as_array_mut() {
             env.push(json!(format!("RT_ID={id}")));
         }
-        Self { root: dir.join("state"), binary: runtime().path.clone(), mounted: Vec::new(), id, dir, config }
+        Self {
+            root: dir.join("state"),
+            binary: runtime().path.clone(),
+            caller: None,
+            mounted: Vec::new(),
+            id,
+            dir,
+            config,
+        }
     }
 
     /// Sets `process.args`.
@@ -138,6 +150,31 @@ impl Container {
         self
     }
 
+    /// A container of an ordinary user: of the one who runs the test, or of `user` if that is root. The configuration gets what
+    /// `runtime spec --rootless` would give it: a user namespace with the user's id as 0, and no owner that is not mapped.
+    #[must_use]
+    pub fn rootless(mut self, user: u32) -> Self {
+        let (own, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (uid, gid) = if own == 0 { (user, user) } else { (own, group) };
+        self.caller = (own == 0).then_some((uid, gid));
+        for mount in self.config["mounts"].as_array_mut().into_iter().flatten() {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|o| o != "gid=5");
+            }
+        }
+        if let Some(linux) = self.config["linux"].as_object_mut() {
+            linux.remove("resources");
+        }
+        let one = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
+        self.namespace("user", "").with("/linux/uidMappings", one(uid)).with("/linux/gidMappings", one(gid))
+    }
+
+    /// The uid that calls the runtime.
+    #[must_use]
+    pub fn caller_uid(&self) -> u32 {
+        self.caller.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid)
+    }
+
     /// Uses the state directory of `other`.
     #[must_use]
     pub fn beside(mut self, other: &Self) -> Self {
@@ -171,6 +208,9 @@ impl Container {
     /// When it cannot be written.
     pub fn write_config(&self) {
         fs::write(self.dir.join("config.json"), self.config.to_string()).expect("config.json");
+        if let Some((uid, gid)) = self.caller {
+            give(&self.dir, uid, gid).expect("give the bundle to its user");
+        }
     }
 
     /// `RUNTIME --root DIR COMMAND FLAGS... ID REST...`, not yet run, in the bundle's directory.
@@ -178,6 +218,10 @@ impl Container {
     pub fn command(&self, command: &str, flags: &[&str], rest: &[&str]) -> Command {
         let mut call = quiet(&self.binary);
         call.current_dir(&self.dir).arg("--root").arg(&self.root).arg(command).args(flags).arg(&self.id).args(rest);
+        if let Some((uid, gid)) = self.caller {
+            // With no other group: the standard library drops them when it changes the user.
+            call.uid(uid).gid(gid);
+        }
         call
     }
 
@@ -295,6 +339,24 @@ impl Container {
     pub fn assert_gone(&self) {
         assert_nothing_left(&self.id, &self.root);
     }
+}
+
+/// Gives a tree to a user; files with several links stay what they are, for they are the host's.
+fn give(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+    let meta = path.symlink_metadata()?;
+    if meta.is_dir() || meta.nlink() == 1 {
+        match lchown(path, Some(uid), Some(gid)) {
+            // A mount that a test has made.
+            Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return Ok(()),
+            done => done?,
+        }
+    }
+    if meta.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), uid, gid)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Container {

@@ -60,12 +60,20 @@ pub fn config_plan_is_stable(document: &[u8], machine: &HostFacts) {
 }
 
 /// A machine of each kind, and each in another situation.
-pub fn machines() -> [HostFacts; 3] {
+pub fn machines() -> [HostFacts; 4] {
     let activated = HostFacts { listen_fds: Some((2, Some("a:b".into()))), ..facts::v1() };
     let lsm = Modules { apparmor: true, selinux: true, by_syscall: false };
-    let nested = HostFacts { in_user_namespace: true, kcore: false, capabilities: 0x3fff, lsm, ..facts::v2() };
+    let nested = HostFacts {
+        in_user_namespace: true,
+        kcore: false,
+        capabilities: 0x20_3fff,
+        rootless: true,
+        lsm,
+        ..facts::v2()
+    };
+    let user = HostFacts { euid: 1000, egid: 100, capabilities: 0, rootless: true, ..facts::v2() };
     let notified = HostFacts { notify_socket: Some("/run/notify.sock".into()), ..facts::hybrid() };
-    [activated, nested, notified]
+    [activated, nested, user, notified]
 }
 
 fn plan(spec: &Spec, host: &HostFacts) -> Result<Plan, String> {

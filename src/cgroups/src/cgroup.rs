@@ -28,9 +28,9 @@ pub(crate) struct Group {
 }
 
 impl SavedCgroup {
-    pub(crate) fn of(groups: &[PlannedGroup]) -> SavedCgroup {
+    pub(crate) fn of<'a>(groups: impl Iterator<Item = &'a PlannedGroup>) -> SavedCgroup {
         let group = |g: &PlannedGroup| Group { version: g.version, controllers: g.controllers.clone(), dir: g.dir() };
-        SavedCgroup { groups: groups.iter().map(group).collect() }
+        SavedCgroup { groups: groups.map(group).collect() }
     }
 }
 
@@ -261,7 +261,8 @@ fn below<'a>(dir: &Path, path: &'a Path) -> Option<&'a Path> {
 }
 
 /// Why an operation on cgroups is not to be had.
-pub(crate) const NO_CGROUP: &str = "the container has no cgroup (--cgroup-manager=disabled)";
+pub(crate) const NO_CGROUP: &str =
+    "the container has no cgroup (--cgroup-manager=disabled, or a user without a delegated cgroup)";
 
 /// The processes of a cgroup and of all below it.
 pub(crate) fn all_pids(dir: &Dir) -> Result<Vec<i32>, Error> {

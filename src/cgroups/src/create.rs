@@ -4,7 +4,7 @@ use crate::cgroup::all_pids;
 use crate::dir::{Dir, mkdir, rmdir};
 use crate::error::Doing;
 use crate::freeze::{FreezerState, v1_state, v2_state};
-use crate::plan::{Devices, PlannedGroup, device_lines};
+use crate::plan::{Devices, PlannedGroup, Rights, device_lines};
 use crate::{Cgroup, CgroupPlan, Error, SavedCgroup, Version, setting};
 use rrt_sys::bpf::{attach_device_filter, device_filters, load_device_filter, program_by_id};
 use std::collections::HashSet;
@@ -23,15 +23,42 @@ impl Cgroup {
     /// are gone again, and no others.
     pub fn create(plan: &CgroupPlan) -> Result<Cgroup, Error> {
         let mut made = Made(Vec::new());
-        let created = plan.groups.iter().try_for_each(|group| create_group(group, &mut made));
-        match created {
-            Ok(()) => Ok(Cgroup::open(SavedCgroup::of(&plan.groups))),
-            Err(e) => {
-                made.remove();
-                Err(e)
+        let mut there = Vec::with_capacity(plan.groups.len());
+        for group in &plan.groups {
+            let before = made.0.len();
+            let created = create_group(group, plan.rights, &mut made);
+            match created.map_or_else(|e| without(group, plan.rights, e), |()| Ok(true)) {
+                Ok(true) => there.push(group),
+                Ok(false) => made.remove_from(before),
+                Err(e) => {
+                    made.remove_from(0);
+                    return Err(e);
+                }
             }
         }
+        Ok(Cgroup::open(SavedCgroup::of(there.into_iter())))
     }
+}
+
+/// Whether an error is that of a user without rights on the cgroup tree.
+fn is_forbidden(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
+}
+
+/// Goes without a cgroup that we may not make, if nothing needs it (false); otherwise an error that names what does.
+fn without(group: &PlannedGroup, rights: Rights, error: Error) -> Result<bool, Error> {
+    let Error::Call { source, .. } = &error else { return Err(error) };
+    if rights == Rights::Required || !is_forbidden(&error) {
+        return Err(error);
+    }
+    let property = match (rights, group.settings.iter().flatten().next()) {
+        (_, Some(limit)) => limit.property.to_string(),
+        (Rights::Named, None) => "linux.cgroupsPath".into(),
+        _ => return Ok(false),
+    };
+    let hint = ": no cgroup is delegated to this user here; start the runtime below one that is (`systemd-run --user --scope \
+                -p Delegate=yes`), or remove the property";
+    Err(Error::Limit { property, source: source.clone(), hint: hint.into() })
 }
 
 /// The directories made so far, outer ones first.
@@ -47,15 +74,16 @@ impl Made {
         Ok(new)
     }
 
-    fn remove(&self) {
-        for path in self.0.iter().rev() {
+    /// Removes them but for the first `kept`.
+    fn remove_from(&mut self, kept: usize) {
+        for path in self.0.drain(kept..).rev() {
             // Someone else may have begun to use it meanwhile; then it is theirs.
-            let _ = rmdir(path);
+            let _ = rmdir(&path);
         }
     }
 }
 
-fn create_group(group: &PlannedGroup, made: &mut Made) -> Result<(), Error> {
+fn create_group(group: &PlannedGroup, rights: Rights, made: &mut Made) -> Result<(), Error> {
     let path = group.dir();
     let fresh = make_dirs(group, &path, made).doing(MAKE)?;
     let untouched = group.settings.is_empty() && group.devices.is_none() && group.enable.is_empty();
@@ -65,6 +93,10 @@ fn create_group(group: &PlannedGroup, made: &mut Made) -> Result<(), Error> {
     let dir = Dir::open(&path).doing(MAKE)?;
     if !fresh {
         check_unused(group, &dir)?;
+        if rights != Rights::Required {
+            // It may be somebody else's. That is to be known before a process is to join it.
+            dir.open_file("cgroup.procs", rrt_sys::OFlags::WRONLY).doing(MAKE)?;
+        }
     }
     let refused = hand_down(group, &dir)?;
     if group.is_cpuset_v1() {
@@ -73,13 +105,17 @@ fn create_group(group: &PlannedGroup, made: &mut Made) -> Result<(), Error> {
     for one in &group.settings {
         setting::apply(&dir, one, fresh).map_err(|e| explain(e, &refused))?;
     }
-    match &group.devices {
+    let done = match &group.devices {
         Some(Devices::V1(_)) => write_device_lines(group, &dir),
         Some(Devices::V2 { program, required }) => match filter_devices(&dir, program, fresh) {
             Err(Error::Limit { .. }) if !required => Ok(()),
             done => done,
         },
         None => Ok(()),
+    };
+    match done {
+        Err(e) if rights != Rights::Required && is_forbidden(&e) => Ok(()),
+        done => done,
     }
 }
 

@@ -23,6 +23,20 @@ pub enum Manager {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CgroupPlan {
     pub(crate) groups: Vec<PlannedGroup>,
+    pub(crate) rights: Rights,
+}
+
+/// What follows from a hierarchy that we may not write to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) enum Rights {
+    /// An error.
+    #[default]
+    Required,
+    /// Rootless: the container gets no cgroup in it, if nothing was asked for that needs one. Device rules are not enforced: a
+    /// user can make no device node, and opens those that are there by their modes.
+    Optional,
+    /// Rootless, but config.json names the cgroup, so it has to be made. Device rules as with `Optional`.
+    Named,
 }
 
 /// The container's cgroup in one hierarchy.
@@ -81,6 +95,17 @@ impl PlannedGroup {
 }
 
 impl CgroupPlan {
+    /// The plan of a rootless container, as in runc: where cgroups are not delegated to the user there are none, unless
+    /// `linux.cgroupsPath` (then `named`) or a limit asks for one.
+    pub fn rootless(self, named: bool) -> CgroupPlan {
+        CgroupPlan { rights: if named { Rights::Named } else { Rights::Optional }, ..self }
+    }
+
+    /// Whether the container goes without a cgroup where none may be made.
+    pub fn may_be_left_out(&self) -> bool {
+        self.rights == Rights::Optional
+    }
+
     /// The directories, one a hierarchy, absolute. Missing ones above them are made too.
     pub fn dirs(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.groups.iter().map(PlannedGroup::dir)
@@ -116,7 +141,7 @@ impl CgroupPlan {
     /// What `create` will make, as [`crate::Cgroup::saved`] gives it afterwards: for a state file that is written first,
     /// so that a runtime killed half-way leaves nothing unknown.
     pub fn saved(&self) -> SavedCgroup {
-        SavedCgroup::of(&self.groups)
+        SavedCgroup::of(self.groups.iter())
     }
 }
 
@@ -151,7 +176,7 @@ pub fn plan(
     device_rules: &[DeviceRule],
 ) -> Result<CgroupPlan, Error> {
     if manager == Manager::Disabled {
-        return Ok(CgroupPlan { groups: Vec::new() });
+        return Ok(CgroupPlan { groups: Vec::new(), rights: Rights::Required });
     }
     let path = CgroupPath::parse(cgroups_path, id)?;
     let mut groups = Vec::with_capacity(host.hierarchies.len());
@@ -176,8 +201,11 @@ pub fn plan(
     for (group, hierarchy) in groups.iter_mut().zip(&host.hierarchies) {
         group.enable = enabled(host.mode, hierarchy, &group.settings);
     }
-    plan_devices(&mut groups, device_rules)?;
-    Ok(CgroupPlan { groups })
+    // Nothing is mounted, and nothing needs it: for a rootless container that is no reason to fail.
+    if !groups.is_empty() {
+        plan_devices(&mut groups, device_rules)?;
+    }
+    Ok(CgroupPlan { groups, rights: Rights::Required })
 }
 
 /// The state file is JSON, so a path has to be text. (config.json can hold no other; the runtime's own cgroup could.)

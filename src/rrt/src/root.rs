@@ -1,9 +1,10 @@
 //! Where the containers' state is kept, by runc's rules.
 
 use rrt_runtime::Error;
+use rrt_sys::OFlags;
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, Permissions, set_permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The default of root, which runc's clients rarely use: they pass `--root`.
@@ -71,14 +72,23 @@ fn maps_everything(uid_map: &str) -> bool {
 }
 
 /// The XDG specification lets a cleaner remove old files from the runtime directory unless they have the sticky bit.
+///
+/// The directory has to be this user's own: the variable may name one that others can write, such as /tmp.
 fn make_sticky(dir: &Path) -> Result<(), Error> {
     let doing = || format!("make {} for state: $XDG_RUNTIME_DIR must be writable, or give --root", dir.display());
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .and_then(|()| set_permissions(dir, Permissions::from_mode(0o1700)))
-        .map_err(|source| Error::Io { doing: doing(), source })
+    let failed = |source| Error::Io { doing: doing(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    let open = rrt_sys::path::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+    let open = open.map_err(|e| failed(std::io::Error::from_raw_os_error(e.errno())))?;
+    let directory = File::from(open);
+    let owner = directory.metadata().map_err(failed)?.uid();
+    let (own, _) = rrt_sys::creds::effective_ids();
+    if owner != own {
+        let problem =
+            format!("{} belongs to uid {owner}: set XDG_RUNTIME_DIR to a directory of your own", dir.display());
+        return Err(Error::Usage(problem));
+    }
+    directory.set_permissions(Permissions::from_mode(0o1700)).map_err(failed)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::namespaces::{Joined, kind, name};
 use crate::plan::Plan;
 use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
 use crate::time::Rfc3339;
-use crate::{CreateOptions, Runtime, hooks, log, lsm, masked_paths, mounts, notify};
+use crate::trees::Trees;
+use crate::{CreateOptions, Runtime, hooks, id_maps, log, lsm, mounts, notify};
 use rrt_cgroups::{Cgroup, SubCgroups};
 use rrt_oci::Spec;
 use rrt_sys::process::{Child, SingleThreaded, clone3};
@@ -52,7 +53,7 @@ impl Runtime {
     /// Plans a create without doing anything: what `rrt plan` prints is the value that `create` runs.
     pub fn plan(&self, options: &CreateOptions) -> Result<Plan> {
         let (spec, _, bundle) = read_bundle(options)?;
-        let facts = HostFacts::read(lsm::is_asked_for(&spec))?;
+        let facts = HostFacts::read(self.rootless, lsm::is_asked_for(&spec))?;
         Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)
     }
 
@@ -61,13 +62,7 @@ impl Runtime {
     pub(crate) fn set_up(&self, options: &CreateOptions, detach: bool, gate: bool) -> Result<Created> {
         crate::validate_id(&options.id)?;
         let (spec, process, bundle) = read_bundle(options)?;
-        let facts = HostFacts::read(lsm::is_asked_for(&spec))?;
-        if facts.euid != 0 {
-            return Err(Error::Unsupported(format!(
-                "rootless (the runtime runs as uid {}; run it as root)",
-                facts.euid
-            )));
-        }
+        let facts = HostFacts::read(self.rootless, lsm::is_asked_for(&spec))?;
         let mut plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
         plan.process.fit_to_kernel()?;
@@ -89,7 +84,7 @@ impl Runtime {
             }
             Err(e) => {
                 made.take_back(dir);
-                Err(e)
+                Err(id_maps::explain_init(e, &plan.namespaces, plan.unprivileged))
             }
         }
     }
@@ -110,16 +105,17 @@ impl Runtime {
     ) -> Result<(State, Channel, Option<OwnedFd>)> {
         // Everything that can fail on the caller's input is opened before the first cgroup or process exists: the root, the
         // sources of mounts (in the host's mount namespace, with the runtime's rights), the namespaces to join.
-        let root = plan.root.open()?;
+        id_maps::find_helpers(&plan.namespaces, plan.id_maps)?;
         if facts.notify_socket.is_some() {
             notify::make_directory(dir.path())?;
         }
-        let sources = mounts::open_sources(&plan.mounts, plan.root.source_propagation())?;
-        let devices = plan.dev.open_sources()?;
+        // Without the right to, init does it.
+        let trees = if plan.unprivileged { None } else { Some(Trees::open(plan)?) };
         let namespaces = open_namespaces(&plan.namespaces.joined)?;
-        mounts::idmap::apply(&plan.mounts, &sources, &namespaces)?;
+        if let Some(trees) = &trees {
+            mounts::idmap::apply(&plan.mounts, &trees.sources, &namespaces)?;
+        }
         refuse_host_settings(plan, &namespaces)?;
-        let null = masked_paths::open_null().doing(|| "open the host's null device".into())?;
 
         // What will exist is written down before it does.
         let mut state = plan_state(plan, process, facts);
@@ -127,7 +123,9 @@ impl Runtime {
 
         // The cgroup with its limits before the process: it is never without them.
         let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
-        if plan.user_namespace() {
+        // Rootless, there may be less than was planned.
+        state.cgroup = cgroup.saved();
+        if plan.user_namespace() && !plan.unprivileged {
             delegate(cgroup, plan)?;
         }
         let unified = cgroup.unified_dir()?;
@@ -137,31 +135,19 @@ impl Runtime {
             gate.then(|| socket::listen_at(dir.fd(), GATE).doing(|| "make the start gate".into())).transpose()?;
         let (channel, childs_end) = Channel::pair()?;
         let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
+        let score = launch::OwnScore::lend(&plan.process, plan.unprivileged)?;
         // No process of a namespace that init joins may look into it (CVE-2016-9962).
         rrt_sys::process::set_dumpable(false).doing(|| "close our /proc files".into())?;
         // Some namespaces init has to be born in; we come back from them, because our hooks belong on the host.
         let (inherited, namespaces): (Vec<_>, Vec<_>) =
             namespaces.into_iter().partition(|(j, _)| is_inherited(plan, j));
         let way_back = enter_namespaces(&token, &inherited)?;
-        let init = Init {
-            plan,
-            token: &token,
-            channel: childs_end,
-            gate,
-            root: Some(root),
-            sources,
-            devices,
-            namespaces,
-            tasks,
-            null: Some(null),
-            state: &state,
-        };
+        let init = Init { plan, token: &token, channel: childs_end, gate, trees, namespaces, tasks, state: &state };
         // Namespaces that have to belong to a joined user namespace are made by the child, once it is in there.
         let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
         let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
-        let child = made
-            .init
-            .insert(child.doing(|| format!("make init in new namespaces ({})", crate::namespaces::describe(new)))?);
+        score.take_back();
+        let child = made.init.insert(child.map_err(|e| cannot_clone(new, e))?);
         for (kind, own) in way_back {
             namespace::join(&token, own.as_fd(), kind)
                 .doing(|| format!("return to the runtime's own {} namespace", name(kind)))?;
@@ -171,8 +157,16 @@ impl Runtime {
         dir.write(&state)?;
 
         // The rest is init's sequence; we answer what it asks, in the order both sides know.
-        let mut answers =
-            Answers { plan, state: &mut state, dir, endpoints, channel: &channel, token: &token, hooks_ran: false };
+        let mut answers = Answers {
+            plan,
+            state: &mut state,
+            dir,
+            endpoints,
+            channel: &channel,
+            token: &token,
+            rootless: self.rootless,
+            hooks_ran: false,
+        };
         let master = launch::attend(&plan.turns, child, &channel, &plan.process, endpoints, &mut answers);
         made.hooks_ran = answers.hooks_ran;
         let terminal = master?;
@@ -188,6 +182,7 @@ struct Answers<'a> {
     endpoints: &'a Endpoints,
     channel: &'a Channel,
     token: &'a SingleThreaded,
+    rootless: Option<bool>,
     hooks_ran: bool,
 }
 
@@ -195,12 +190,7 @@ impl Attend for Answers<'_> {
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         let ns = &self.plan.namespaces;
         match turn {
-            Turn::MapIds => {
-                launch::write_proc(child.pid, "gid_map", &ns.gid_map)
-                    .doing(|| "linux.gidMappings: write gid_map".into())?;
-                launch::write_proc(child.pid, "uid_map", &ns.uid_map)
-                    .doing(|| "linux.uidMappings: write uid_map".into())
-            }
+            Turn::MapIds => id_maps::write(ns, self.plan.id_maps, self.token, child),
             Turn::TimeOffsets => launch::write_proc(child.pid, "timens_offsets", &ns.time_offsets)
                 .doing(|| "linux.timeOffsets: write timens_offsets".into()),
             Turn::Hooks => {
@@ -213,7 +203,9 @@ impl Attend for Answers<'_> {
             }
             Turn::Ready => {
                 self.state.ready = true;
-                launch::set_oom_score(&self.plan.process, child)?;
+                if !self.plan.unprivileged {
+                    launch::set_oom_score(&self.plan.process, child, self.rootless)?;
+                }
                 self.dir.write(self.state)?;
                 self.endpoints.announce(child, "standard")
             }
@@ -362,8 +354,12 @@ fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Result
 }
 
 /// Whether init is born in a joined namespace instead of joining it itself: a pid namespace can only be entered so, and beside a
-/// user namespace all of them are, because they may belong to another one, in which init has no rights.
+/// user namespace all of them are, because they may belong to another one, in which init has no rights. Rootless it is the other way
+/// round: only in a user namespace that it has joined has anybody a right.
 fn is_inherited(plan: &Plan, joined: &Joined) -> bool {
+    if plan.unprivileged {
+        return false;
+    }
     joined.kind == kind::PID || (plan.user_namespace() && !matches!(joined.kind, kind::USER | kind::MOUNT | kind::TIME))
 }
 
@@ -382,6 +378,16 @@ fn enter_namespaces(token: &SingleThreaded, joined: &[(Joined, OwnedFd)]) -> Res
 fn own_namespace(kind: i32) -> rrt_sys::Result<OwnedFd> {
     let file = kind::ALL.iter().find(|(k, ..)| *k == kind).map_or("", |(.., file)| file);
     path::open(&Path::new("/proc/self/ns").join(file), OFlags::RDONLY)
+}
+
+/// What clone3 refused, with what the machine may have against a user namespace.
+fn cannot_clone(kinds: i32, e: rrt_sys::SysError) -> Error {
+    let why = if kinds & kind::USER != 0 { id_maps::why_refused(&e) } else { String::new() };
+    let source = rrt_sys::SysError::new(e.call(), e.errno());
+    Error::System {
+        doing: format!("make init in new namespaces ({}){why}", crate::namespaces::describe(kinds)),
+        source,
+    }
 }
 
 /// cgroup v2: the container's root may manage cgroups below its own, as a systemd inside needs.

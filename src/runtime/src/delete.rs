@@ -3,7 +3,7 @@
 use crate::error::{Doing, Error, Result};
 use crate::hooks;
 use crate::state::{State, StateDir, Status, is_frozen};
-use crate::{Runtime, log};
+use crate::{Runtime, log, processes};
 use rrt_cgroups::Cgroup;
 use rrt_sys::process::{self, SingleThreaded};
 use rrt_sys::socket;
@@ -45,10 +45,20 @@ impl Runtime {
 /// system, holds it, and lets go when init is gone. Whatever cannot be read here the lock's next holder will see.
 fn interrupt(root: &Path, id: &str) {
     let state = StateDir::open_unlocked(root, id).and_then(|dir| dir.read());
-    if let Ok(Some(State { init: Some(init), .. })) = state
+    if let Ok(Some(state)) = state
+        && let Some(init) = state.init
         && let Ok(pidfd) = init.pidfd()
     {
+        kill_those_without_cgroup(&state);
         let _ = process::send_signal(pidfd.as_fd(), 9);
+    }
+}
+
+/// Processes of a shared pid namespace that no cgroup holds are found by their parents, so before init is gone.
+fn kill_those_without_cgroup(state: &State) {
+    if state.cgroup().is_disabled() && !state.own_pid_namespace {
+        // What cannot be signalled has ended, or is not ours.
+        let _ = processes::kill_all(state, 9);
     }
 }
 
@@ -56,6 +66,7 @@ fn interrupt(root: &Path, id: &str) {
 pub fn delete(dir: StateDir, state: &State) -> Result<()> {
     let cgroup = state.cgroup();
     if let Some(Ok(pidfd)) = state.init.map(|i| i.pidfd()) {
+        kill_those_without_cgroup(state);
         process::send_signal(pidfd.as_fd(), 9).doing(|| "kill init".into())?;
         // Nothing waits by sleeping: the pidfd becomes readable at the moment init is dead.
         if is_frozen(&cgroup) {

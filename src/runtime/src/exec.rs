@@ -5,6 +5,7 @@
 
 use crate::console::Pty;
 use crate::error::{Doing, Error, InFile, Result};
+use crate::facts::{self, is_unprivileged};
 use crate::foreground::{self, Terminal};
 use crate::handshake::{Channel, Frame, Turn};
 use crate::init::{join_keyring, keep_inherited};
@@ -16,7 +17,7 @@ use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
 use crate::state::{Init, State, StateDir, Status};
-use crate::{ExecOptions, Runtime, log, lsm};
+use crate::{ExecOptions, Runtime, id_maps, log, lsm};
 use rrt_cgroups::SubCgroups;
 use rrt_oci::{Capabilities, Capability, LinuxCapabilities, Process};
 use rrt_sys::path::{self, Root};
@@ -47,18 +48,19 @@ impl Runtime {
             options.pid_file.as_deref(),
         )?;
         let mut made = None;
-        let done = launch(&state, &plan, options, &endpoints, &mut made).and_then(|(channel, master)| {
-            // Before the program runs: the first thing it asks may be the terminal's size.
-            let terminal = master.as_ref().map(|m| Terminal::take_over(m.as_fd())).transpose()?;
-            channel.send(&Frame::Start(String::new()), None)?;
-            channel.await_exec()?;
-            match (&signals, &made) {
-                (Some(signals), Some(child)) => {
-                    Ok(foreground::stand_in(child, signals, terminal.as_ref(), None)?.code())
+        let done =
+            launch(&state, &plan, options, self.rootless, &endpoints, &mut made).and_then(|(channel, master)| {
+                // Before the program runs: the first thing it asks may be the terminal's size.
+                let terminal = master.as_ref().map(|m| Terminal::take_over(m.as_fd())).transpose()?;
+                channel.send(&Frame::Start(String::new()), None)?;
+                channel.await_exec()?;
+                match (&signals, &made) {
+                    (Some(signals), Some(child)) => {
+                        Ok(foreground::stand_in(child, signals, terminal.as_ref(), None)?.code())
+                    }
+                    _ => Ok(0),
                 }
-                _ => Ok(0),
-            }
-        });
+            });
         if let (Err(_), Some(child)) = (&done, &made) {
             child.kill_and_reap();
             // An exec that failed has no pid: conmon takes the file's existence for success.
@@ -86,17 +88,24 @@ fn launch(
     state: &State,
     plan: &ProcessPlan,
     options: &ExecOptions,
+    rootless: Option<bool>,
     endpoints: &Endpoints,
     made: &mut Option<Child>,
 ) -> Result<(Channel, Option<OwnedFd>)> {
     let Some(init) = state.init else { return Err(Error::Status("container not running".into())) };
     let container = init.pidfd()?;
+    if state.namespaces & kind::USER != 0 {
+        id_maps::check_exec(plan, init.pid)?;
+    }
     let cgroup = state.cgroup();
     let sub = SubCgroups::parse(&options.cgroup)?;
     let unified = cgroup.unified_sub_dir(&sub)?;
     let tasks = cgroup.v1_tasks(&sub)?;
     let (channel, childs_end) = Channel::pair()?;
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
+    let capabilities = creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?;
+    let unprivileged = is_unprivileged(capabilities);
+    let score = launch::OwnScore::lend(plan, unprivileged)?;
     // The container's processes can see the new one from its first moment (CVE-2016-9962).
     process::set_dumpable(false).doing(|| "close our /proc files".into())?;
     let mut turns = vec![Turn::Born];
@@ -113,6 +122,7 @@ fn launch(
         memory_policy: state.memory_policy.as_ref(),
         tasks,
         inherited: options.preserve_fds,
+        in_user_namespace: facts::in_user_namespace()?,
     };
     set_affinity(&plan.exec_affinity.0, "initial")?;
     let mut child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), || joiner.run());
@@ -122,11 +132,19 @@ fn launch(
         let unified = cgroup.unified_dir_of(init.pid)?;
         child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), || joiner.run());
     }
+    score.take_back();
     // With it goes our copy of the child's end of the socket: from here on its end of file is the child's end.
     drop(joiner);
     let child = child.doing(|| "make a process in the container".into())?;
     let child = made.insert(child);
-    let master = launch::attend(&turns, child, &channel, plan, endpoints, &mut Announce { plan, endpoints })?;
+    let master = launch::attend(
+        &turns,
+        child,
+        &channel,
+        plan,
+        endpoints,
+        &mut Announce { plan, endpoints, rootless, unprivileged },
+    )?;
     Ok((channel, master))
 }
 
@@ -142,13 +160,17 @@ fn set_affinity(cpus: &[usize], name: &str) -> Result<()> {
 struct Announce<'a> {
     plan: &'a ProcessPlan,
     endpoints: &'a Endpoints,
+    rootless: Option<bool>,
+    unprivileged: bool,
 }
 
 impl Attend for Announce<'_> {
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         match turn {
             Turn::Ready => {
-                launch::set_oom_score(self.plan, child)?;
+                if !self.unprivileged {
+                    launch::set_oom_score(self.plan, child, self.rootless)?;
+                }
                 self.endpoints.announce(child, "setns")
             }
             _ => Ok(()),
@@ -170,6 +192,7 @@ struct Joiner<'a> {
     memory_policy: Option<&'a MemoryPolicyPlan>,
     tasks: Vec<OwnedFd>,
     inherited: u32,
+    in_user_namespace: bool,
 }
 
 impl Joiner<'_> {
@@ -241,7 +264,8 @@ impl Joiner<'_> {
         }
         labels.label_program(plan.no_new_privileges)?;
         drop(labels);
-        let program = Program::prepare(plan, &self.channel, self.namespaces & kind::USER != 0)?;
+        let user_namespace = self.namespaces & kind::USER != 0;
+        let program = Program::prepare(plan, &self.channel, user_namespace, user_namespace || self.in_user_namespace)?;
         process::set_dumpable(false).doing(|| "close our /proc files".into())?;
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
         self.channel.ask(Turn::Ready, None)?;
@@ -268,10 +292,9 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
         None => with_flags(state, options)?,
     };
     let landlock = LandlockPlan::new(&state.annotations)?;
-    let host = Grantable {
-        capabilities: creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?,
-        lsm: lsm::Modules::read(lsm::is_asked_of(&process)),
-    };
+    let own = creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?;
+    let lsm = lsm::Modules::read(lsm::is_asked_of(&process));
+    let host = Grantable::new(own, state.namespaces & kind::USER != 0, lsm);
     let planned = ProcessPlan::plan(&process, "process", host)?;
     planned.warnings.iter().for_each(log::warn);
     let mut process = ProcessPlan { landlock, ..planned.process };

@@ -13,6 +13,10 @@ pub struct HostFacts {
     pub cgroups: HostCgroups,
     /// The effective uid.
     pub euid: u32,
+    /// The effective gid.
+    pub egid: u32,
+    /// Whether cgroups that cannot be made are done without: `--rootless`; by default for a user, and in a user namespace.
+    pub rootless: bool,
     /// Capabilities that can be given.
     pub capabilities: CapBits,
     /// Whether the runtime itself is in a user namespace: no device can be made there.
@@ -28,21 +32,49 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
-    /// Reads them, those of the security modules if `labels` are asked for.
-    pub fn read(labels: bool) -> Result<HostFacts> {
-        let own_map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map".into())?;
-        let identity = own_map.split_whitespace().eq(["0", "0", "4294967295"]);
+    /// Reads them, those of the security modules if `labels` are asked for; `rootless` is the flag.
+    pub fn read(rootless: Option<bool>, labels: bool) -> Result<HostFacts> {
+        let in_user_namespace = in_user_namespace()?;
+        let (euid, egid) = rrt_sys::creds::effective_ids();
         Ok(HostFacts {
-            cgroups: HostCgroups::read()?,
-            euid: rrt_sys::creds::effective_ids().0,
+            // Whether a container can do without is the plan's to say.
+            cgroups: match HostCgroups::read() {
+                Err(rrt_cgroups::Error::NotMounted) => {
+                    HostCgroups { mode: rrt_cgroups::Mode::V2, hierarchies: Vec::new() }
+                }
+                read => read?,
+            },
+            euid,
+            egid,
+            rootless: rootless.unwrap_or(euid != 0 || in_user_namespace),
             capabilities: rrt_sys::creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?,
-            in_user_namespace: !identity,
+            in_user_namespace,
             kcore: Path::new("/proc/kcore").exists(),
             listen_fds: listen_fds(),
             lsm: Modules::read(labels),
             notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|s| !s.is_empty()).map(PathBuf::from),
         })
     }
+}
+
+/// Whether these capabilities let nothing be done outside of a user namespace made by ourselves (no CAP_SYS_ADMIN).
+pub fn is_unprivileged(capabilities: CapBits) -> bool {
+    const SYS_ADMIN: CapBits = 1 << 21;
+    capabilities & SYS_ADMIN == 0
+}
+
+/// As [`HostFacts::rootless`], for commands that need no other fact.
+pub fn is_rootless(rootless: Option<bool>) -> Result<bool> {
+    match rootless {
+        Some(given) => Ok(given),
+        None => Ok(rrt_sys::creds::effective_ids().0 != 0 || in_user_namespace()?),
+    }
+}
+
+/// user_namespaces(7): the initial namespace maps all ids to themselves, in one line.
+pub fn in_user_namespace() -> Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map".into())?;
+    Ok(!map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// Only fds that were passed to this very process: `LISTEN_PID` may name a process further up (contract A.9).

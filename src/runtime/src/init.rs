@@ -8,13 +8,14 @@ use crate::error::{Doing, Error, Result};
 use crate::handshake::{Channel, Frame, Turn};
 use crate::hooks;
 use crate::masked_paths::{Masks, make_read_only};
-use crate::mounts::{Source, apply};
+use crate::mounts::apply;
 use crate::namespaces::{Joined, kind};
 use crate::plan::Plan;
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
 use crate::rootfs::make_cwd;
 use crate::state::{State, Status};
+use crate::trees::Trees;
 use crate::{lsm, private_proc, sysctl};
 use rrt_sys::path;
 use rrt_sys::process::{self, SingleThreaded};
@@ -33,18 +34,12 @@ pub struct Init<'a> {
     pub channel: Channel,
     /// Where `start` will connect; absent in `run`, which starts over `channel`.
     pub gate: Option<OwnedFd>,
-    /// The root file system, a detached tree; taken when it is attached.
-    pub root: Option<OwnedFd>,
-    /// The sources of bind mounts, in the order of the mounts.
-    pub sources: Vec<Option<Source>>,
-    /// The host's device nodes, when they have to be bound.
-    pub devices: Vec<Source>,
+    /// The host's trees; absent when init has to open them itself.
+    pub trees: Option<Trees>,
     /// The namespaces to join, in order.
     pub namespaces: Vec<(Joined, OwnedFd)>,
     /// The v1 cgroups' `tasks` files.
     pub tasks: Vec<OwnedFd>,
-    /// The host's null device; taken when paths are masked.
-    pub null: Option<OwnedFd>,
     /// For createContainer hooks.
     pub state: &'a State,
 }
@@ -64,6 +59,7 @@ impl Init<'_> {
         process::set_parent_death_signal(9).doing(|| "bind init to its parent".into())?;
         process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
         self.join(|j| j.kind == kind::USER)?;
+        self.join(|j| j.kind == kind::PID)?;
         // The socket is taken out for the time being: the sequence changes it once it runs.
         let channel = self.channel.try_clone()?;
         hand_over(self.token, &channel, self.plan.namespaces.cloned, || self.sequence())
@@ -86,17 +82,26 @@ impl Init<'_> {
         // The user namespace first: it decides what we may do in all others. Without ids in it we can make no file, so
         // be its root before anything else.
         if plan.namespaces.is_new(kind::USER) {
+            // The files to be written are the user's only while we are dumpable; nobody but the user can see us yet.
+            process::set_dumpable(plan.unprivileged).doing(|| "open our /proc files to the user".into())?;
             self.channel.ask(Turn::MapIds, None)?;
+            process::set_dumpable(false).doing(|| "close our /proc files".into())?;
         }
         if !plan.namespaces.needs_second_clone() {
             self.join(|j| j.kind == kind::USER)?;
+        }
+        // With the caller's ids: the container's root may not reach them.
+        let mut place = None;
+        if !plan.namespaces.is_joined(kind::MOUNT) {
+            self.open_trees()?;
+            place = Some(plan.root.open_place()?);
         }
         if plan.namespaces.has(kind::USER) {
             let (uid, gid) = (plan.namespaces.setup_uid, plan.namespaces.setup_gid);
             creds::set_ids(uid, gid).doing(|| "linux.uidMappings: become the user namespace's root".into())?;
             self.rebind_to_parent()?;
         }
-        self.join(|j| j.kind != kind::USER && j.kind != kind::MOUNT)?;
+        self.join(|j| !matches!(j.kind, kind::USER | kind::PID | kind::MOUNT))?;
 
         // Into the v1 cgroups by our own hand: a single-threaded task that moves itself takes no global lock (contract G.6).
         // Before the cgroup namespace, whose root is where we are at that moment.
@@ -118,6 +123,8 @@ impl Init<'_> {
         }
         // Last, because from here on paths are the other namespace's.
         self.join(|j| j.kind == kind::MOUNT)?;
+        let trees = self.take_trees()?;
+        let place = place.map_or_else(|| plan.root.open_place(), Ok)?;
 
         // A session of our own: for the controlling terminal, and so that no signal to the caller's group reaches us.
         process::setsid().doing(|| "make a session".into())?;
@@ -131,12 +138,11 @@ impl Init<'_> {
         }
 
         // The mount tree, below the root's fd; no path of the host is used after this for anything in the container.
-        let root = plan.root.attach(self.take_root()?)?;
+        let root = plan.root.attach(trees.root, place)?;
         // While the host's procfs is still visible, which the kernel wants to see before it gives a user namespace its own.
         let proc = if plan.sysctl.is_empty() { None } else { Some(private_proc::whole()?) };
-        let sources = std::mem::take(&mut self.sources);
-        let read_only_later = apply::apply_all(&root, &plan.mounts, sources, &plan.cgroup_mounts)?;
-        plan.dev.apply(&root, &self.devices)?;
+        let read_only_later = apply::apply_all(&root, &plan.mounts, trees.sources, &plan.cgroup_mounts)?;
+        plan.dev.apply(&root, &trees.devices)?;
         make_cwd(&root, &plan.process.cwd)?;
 
         // The runtime's hooks see the finished mounts; the container's may still change them.
@@ -170,7 +176,7 @@ impl Init<'_> {
             sysctl::apply(proc, &plan.sysctl)?;
         }
         make_read_only(&root, &plan.readonly_paths)?;
-        Masks::new(self.take_null()?, plan.mount_label.as_deref()).hide(&root, &plan.masked_paths)?;
+        Masks::new(trees.null, plan.mount_label.as_deref()).hide(&root, &plan.masked_paths)?;
         read_only_later.finish()?;
         // The last change of the tree: after it nothing can be made on it.
         plan.root.finish(&root)?;
@@ -188,10 +194,13 @@ impl Init<'_> {
         if let Some(policy) = &plan.memory_policy {
             policy.apply()?;
         }
-        let program = Program::prepare(&plan.process, &self.channel, plan.user_namespace())?;
+        let groups_denied = plan.user_namespace() || plan.in_user_namespace;
+        let program = Program::prepare(&plan.process, &self.channel, plan.user_namespace(), groups_denied)?;
 
         // Setting ids has made us dumpable-by-policy; what is ours stays closed to others until execve.
-        process::set_dumpable(false).doing(|| "close our /proc files".into())?;
+        // Those of a user's are open to this user, or `exec` could not join us before we execute: nobody else can see us.
+        let open = plan.unprivileged && plan.namespaces.is_new(kind::PID);
+        process::set_dumpable(open).doing(|| "close our /proc files".into())?;
         // From the answer on we are the container's, not the parent's, which ends right after it. Until then its end is told by
         // the socket's end of file.
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
@@ -220,13 +229,11 @@ impl Init<'_> {
 
     fn own_fds(&self) -> Vec<i32> {
         let inherited = 3..3 + self.plan.inherited_fds as i32;
-        let sources = self.sources.iter().flatten().chain(&self.devices).map(|s| s.tree.as_raw_fd());
         inherited
             .chain([self.channel.as_fd().as_raw_fd()])
-            .chain(self.root.iter().chain(&self.null).map(AsRawFd::as_raw_fd))
             .chain(self.gate.iter().chain(&self.tasks).map(AsRawFd::as_raw_fd))
             .chain(self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd()))
-            .chain(sources)
+            .chain(self.trees.iter().flat_map(Trees::fds))
             .collect()
     }
 
@@ -238,12 +245,17 @@ impl Init<'_> {
         Ok(())
     }
 
-    fn take_root(&mut self) -> Result<OwnedFd> {
-        self.root.take().ok_or_else(|| Error::Init("the root was attached before".into()))
+    /// Opens the host's trees unless the parent has.
+    fn open_trees(&mut self) -> Result<()> {
+        if self.trees.is_none() {
+            self.trees = Some(Trees::open(self.plan)?);
+        }
+        Ok(())
     }
 
-    fn take_null(&mut self) -> Result<OwnedFd> {
-        self.null.take().ok_or_else(|| Error::Init("paths were masked before".into()))
+    fn take_trees(&mut self) -> Result<Trees> {
+        self.open_trees()?;
+        self.trees.take().ok_or_else(|| Error::Init("the host's trees were not opened".into()))
     }
 
     /// Waits for `start`: over the gate, or over the parent's own socket in `run`. Returns the state for startContainer hooks.

@@ -1,8 +1,8 @@
 //! `kill`, `pause`, `resume`, `update`.
 
-use crate::Runtime;
 use crate::error::{Error, Result};
 use crate::state::{StateDir, Status};
+use crate::{Runtime, processes};
 use rrt_sys::errno;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -21,14 +21,11 @@ impl Runtime {
         let state = dir.require()?;
         if all {
             // Processes may outlive init in a pid namespace that is shared.
-            return Ok(state.cgroup().kill(signal)?);
+            return processes::kill_all(&state, signal);
         }
-        if signal == 9 && !state.own_pid_namespace {
-            // In a pid namespace shared with others its processes outlive init.
-            let cgroup = state.cgroup();
-            if !cgroup.is_disabled() && !cgroup.pids()?.is_empty() {
-                return Ok(cgroup.kill(signal)?);
-            }
+        // In a pid namespace shared with others its processes outlive init.
+        if signal == 9 && !state.own_pid_namespace && !processes::pids(&state)?.is_empty() {
+            return processes::kill_all(&state, signal);
         }
         let not_running = || Error::Status("container not running".into());
         let init = state.init.ok_or_else(not_running)?;

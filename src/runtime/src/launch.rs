@@ -1,12 +1,13 @@
 //! The parent's side of a launch, the same for `create`, `run` and `exec`: it answers the child's turns and tells the world.
 
-use crate::console;
 use crate::error::{Doing, Error, Result};
+use crate::facts::is_rootless;
 use crate::handshake::{Channel, Frame, Turn};
 use crate::process::ProcessPlan;
 use crate::program::set_limits;
+use crate::{console, log};
 use rrt_sys::process::{self, Child, Exit};
-use rrt_sys::{OFlags, path, socket};
+use rrt_sys::{OFlags, errno, path, socket};
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -168,11 +169,49 @@ pub fn write_proc(pid: i32, file: &str, text: &str) -> rrt_sys::Result<()> {
     path::write_once(&fd, text.as_bytes())
 }
 
-/// Sets the child's `oomScoreAdj`.
-pub fn set_oom_score(plan: &ProcessPlan, child: &Child) -> Result<()> {
-    match plan.oom_score_adj {
-        Some(score) => write_proc(child.pid, "oom_score_adj", &score.to_string())
-            .doing(|| format!("process.oomScoreAdj: {score} (lowering it needs CAP_SYS_RESOURCE)")),
-        None => Ok(()),
+/// Sets the child's `oomScoreAdj`. Rootless, one that may not be lowered stays what it is.
+pub fn set_oom_score(plan: &ProcessPlan, child: &Child, rootless: Option<bool>) -> Result<()> {
+    let Some(score) = plan.oom_score_adj else { return Ok(()) };
+    match write_proc(child.pid, "oom_score_adj", &score.to_string()) {
+        Err(e) if e.is(errno::EACCES) && is_rootless(rootless)? => {
+            warn_of_score(score, &e);
+            Ok(())
+        }
+        done => done.doing(|| format!("process.oomScoreAdj: {score} (lowering it needs CAP_SYS_RESOURCE)")),
+    }
+}
+
+fn warn_of_score(score: i32, e: &rrt_sys::SysError) {
+    log::warn(format!("process.oomScoreAdj: {score} is left out: lowering it needs CAP_SYS_RESOURCE ({e})"));
+}
+
+/// The `oomScoreAdj` of a child whose `/proc` files are closed to us, the user: it inherits ours, which is changed while it is
+/// cloned. What may not be lowered stays what it is, with a warning.
+#[derive(Debug)]
+pub struct OwnScore(Option<(OwnedFd, Vec<u8>)>);
+
+impl OwnScore {
+    /// Sets our own, when `unprivileged`; to be called while our own files are open to us.
+    pub fn lend(plan: &ProcessPlan, unprivileged: bool) -> Result<OwnScore> {
+        let Some(score) = plan.oom_score_adj.filter(|_| unprivileged) else { return Ok(OwnScore(None)) };
+        let doing = || format!("process.oomScoreAdj: {score}");
+        let file = path::open(Path::new("/proc/self/oom_score_adj"), OFlags::RDWR).doing(doing)?;
+        let own = path::read_limited(&file, 16).doing(doing)?;
+        match path::write_once(&file, score.to_string().as_bytes()) {
+            Ok(()) => Ok(OwnScore(Some((file, own)))),
+            Err(e) if e.is(errno::EACCES) => {
+                warn_of_score(score, &e);
+                Ok(OwnScore(None))
+            }
+            Err(e) => Err(e).doing(doing),
+        }
+    }
+
+    /// Puts ours back.
+    pub fn take_back(self) {
+        if let Some((file, own)) = self.0 {
+            // We end soon; a score that stays raised does no harm.
+            let _ = path::write_once(&file, &own);
+        }
     }
 }

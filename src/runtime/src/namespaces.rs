@@ -139,9 +139,10 @@ impl NamespacePlan {
         self.is_new(kind) || self.is_joined(kind)
     }
 
-    /// Whether new namespaces have to belong to a user namespace that is joined: then they can be made only by a process in it.
+    /// Whether new namespaces have to belong to a user namespace that is joined: then they can be made only by a process in it. (A
+    /// pid namespace is entered only by the children of a process that has the right to join it.)
     pub fn needs_second_clone(&self) -> bool {
-        self.is_joined(kind::USER) && self.cloned != 0
+        self.is_joined(kind::USER) && (self.cloned != 0 || self.is_joined(kind::PID))
     }
 
     /// Checks that a namespace a property acts on belongs to the container, not to the host.

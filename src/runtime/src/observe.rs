@@ -2,7 +2,7 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::state::{State, StateDir, Status, as_text};
-use crate::{Runtime, log};
+use crate::{Runtime, log, processes};
 use rrt_cgroups::{OomWatch, Stats};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ impl Runtime {
 
     /// `ps`: the pids of all processes of the container, in the runtime's pid namespace.
     pub fn ps(&self, id: &str) -> Result<Vec<i32>> {
-        Ok(self.read_state(id)?.cgroup().pids()?)
+        processes::pids(&self.read_state(id)?)
     }
 
     /// `events --stats`: what the container uses.

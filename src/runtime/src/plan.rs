@@ -2,13 +2,14 @@
 
 use crate::devices::DevPlan;
 use crate::error::{Error, Result, config};
-use crate::facts::HostFacts;
+use crate::facts::{HostFacts, is_unprivileged};
 use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
+use crate::id_maps::Writers;
 use crate::landlock::LandlockPlan;
 use crate::lsm::MountLabel;
 use crate::memory_policy::MemoryPolicyPlan;
-use crate::mounts::cgroup::{CgroupMounts, V1Mount};
+use crate::mounts::cgroup::{CgroupMounts, V1Mount, Whose};
 use crate::mounts::options::{MountOptions, attr};
 use crate::mounts::{MountKind, MountPlan, clean};
 use crate::namespaces::{NamespacePlan, describe, kind};
@@ -34,6 +35,12 @@ pub struct Plan {
     pub root: RootPlan,
     /// Its namespaces.
     pub namespaces: NamespacePlan,
+    /// Who writes its id maps.
+    pub id_maps: Writers,
+    /// Rootless: without CAP_SYS_ADMIN the host's trees are opened by init, in its own user namespace.
+    pub unprivileged: bool,
+    /// Whether the runtime itself is in a user namespace.
+    pub in_user_namespace: bool,
     /// Its cgroups.
     pub cgroup: CgroupPlan,
     /// What a mount of type cgroup shows.
@@ -103,7 +110,7 @@ impl Plan {
         let namespaces = NamespacePlan::new(linux)?;
         let process =
             spec.process().as_ref().ok_or_else(|| config("process", "missing; it names the program to run"))?;
-        let grantable = Grantable { capabilities: host.capabilities, lsm: host.lsm };
+        let grantable = Grantable::new(host.capabilities, namespaces.has(kind::USER), host.lsm);
         let planned = ProcessPlan::plan(process, "process", grantable)?;
         let (mut process, mut warnings) = (planned.process, planned.warnings);
         warnings.extend(without_effect(linux, manager));
@@ -111,12 +118,19 @@ impl Plan {
         let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
         crate::annotations::check(&annotations)?;
         process.landlock = LandlockPlan::new(&annotations)?;
+        let unprivileged = is_unprivileged(host.capabilities);
+        require_user_namespace(&namespaces, unprivileged, host)?;
+        let id_maps = Writers::new(&namespaces, host);
+        id_maps.check_groups(&process)?;
 
         let root =
             RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, options.no_pivot)?;
         let mut mounts = Vec::new();
         for (i, mount) in spec.mounts().iter().flatten().enumerate() {
-            mounts.push(MountPlan::new(mount, i, bundle, &namespaces)?);
+            let mut mount = MountPlan::new(mount, i, bundle, &namespaces)?;
+            mount.suit_user_namespace(&namespaces, &mut warnings)?;
+            mount.require_rights(unprivileged)?;
+            mounts.push(mount);
         }
         let mount_label = MountLabel::plan(linux, spec.annotations().as_ref(), host.lsm)?;
         if let Some(label) = &mount_label {
@@ -126,8 +140,8 @@ impl Plan {
 
         let user_namespace = namespaces.has(kind::USER) || host.in_user_namespace;
         let dev = DevPlan::new(linux, &mounts, user_namespace, host.kcore)?;
-        let cgroup = plan_cgroup(linux, &options.id, manager, &host.cgroups)?;
-        let mut cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP));
+        let cgroup = plan_cgroup(linux, &options.id, manager, host)?;
+        let mut cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP), host.rootless);
         cgroup_mounts.label = mount_label.as_ref().map(MountLabel::option);
         let hostname = named(spec.hostname(), &namespaces, "hostname")?;
         let domainname = named(spec.domainname(), &namespaces, "domainname")?;
@@ -149,6 +163,9 @@ impl Plan {
             annotations,
             root,
             namespaces,
+            id_maps,
+            unprivileged,
+            in_user_namespace: host.in_user_namespace,
             cgroup,
             cgroup_mounts,
             mounts,
@@ -180,6 +197,19 @@ fn distinct(list: &Option<Vec<String>>) -> Vec<PathBuf> {
         }
     }
     paths
+}
+
+/// Without CAP_SYS_ADMIN every other namespace can be made only together with a user namespace.
+fn require_user_namespace(ns: &NamespacePlan, unprivileged: bool, host: &HostFacts) -> Result<()> {
+    if !unprivileged || ns.has(kind::USER) {
+        return Ok(());
+    }
+    let problem = format!(
+        "no user namespace, and the runtime has no CAP_SYS_ADMIN (uid {}): add {{\"type\": \"user\"}} with linux.uidMappings and \
+         linux.gidMappings, as `rrt spec --rootless` writes it, or run it as root",
+        host.euid
+    );
+    Err(config("linux.namespaces", problem))
 }
 
 fn check_version(spec: &Spec) -> Result<()> {
@@ -272,7 +302,7 @@ fn default_device_rules() -> Vec<DeviceRule> {
     rules
 }
 
-fn plan_cgroup(linux: &Linux, id: &str, manager: CgroupManager, host: &HostCgroups) -> Result<CgroupPlan> {
+fn plan_cgroup(linux: &Linux, id: &str, manager: CgroupManager, host: &HostFacts) -> Result<CgroupPlan> {
     let manager = match manager {
         CgroupManager::Cgroupfs => rrt_cgroups::Manager::Cgroupfs,
         CgroupManager::Disabled => rrt_cgroups::Manager::Disabled,
@@ -286,15 +316,26 @@ fn plan_cgroup(linux: &Linux, id: &str, manager: CgroupManager, host: &HostCgrou
         rules.push(DeviceRule::from_spec(i, rule)?);
     }
     rules.extend(default_device_rules());
-    Ok(rrt_cgroups::plan(host, manager, linux.cgroups_path().as_deref(), id, resources, &rules)?)
+    if host.cgroups.hierarchies.is_empty() && manager != rrt_cgroups::Manager::Disabled && !host.rootless {
+        return Err(rrt_cgroups::Error::NotMounted.into());
+    }
+    let path = linux.cgroups_path().as_deref();
+    let plan = rrt_cgroups::plan(&host.cgroups, manager, path, id, resources, &rules)?;
+    let named = path.is_some_and(|p| !p.as_os_str().is_empty());
+    Ok(if host.rootless { plan.rootless(named) } else { plan })
 }
 
-fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool) -> CgroupMounts {
+fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool, rootless: bool) -> CgroupMounts {
     let paths = Cgroup::open(plan.saved()).paths();
-    let mut mounts = CgroupMounts { namespace, ..CgroupMounts::default() };
+    let whose = match (paths.is_empty(), rootless) {
+        (true, _) => Whose::Runtime,
+        (false, true) => Whose::OwnIfMade,
+        (false, false) => Whose::Own,
+    };
+    let mut mounts = CgroupMounts { namespace, whose, ..CgroupMounts::default() };
     for hierarchy in &host.hierarchies {
         let controller = hierarchy.controllers.first().cloned().unwrap_or_default();
-        // Without cgroups of its own the container shows the runtime's.
+        // Without cgroups of its own the container is in the runtime's.
         let own = || hierarchy.mount.join(hierarchy.own.strip_prefix("/").unwrap_or(&hierarchy.own));
         if hierarchy.version == Version::V2 {
             if host.hierarchies.len() == 1 {
@@ -360,8 +401,9 @@ impl Plan {
     fn fmt_parent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "container {:?} of bundle {}", self.id, self.bundle.display())?;
         writeln!(f, "\nthe parent, in the host's namespaces:")?;
+        let left_out = if self.cgroup.may_be_left_out() { "   (left out where the user may not)" } else { "" };
         for dir in self.cgroup.dirs() {
-            writeln!(f, "  mkdir  {}", dir.display())?;
+            writeln!(f, "  mkdir  {}{left_out}", dir.display())?;
         }
         for w in self.cgroup.writes() {
             let skipped = if w.default { "  (the kernel's default: not written)" } else { "" };
@@ -376,9 +418,11 @@ impl Plan {
         for j in &ns.joined {
             writeln!(f, "  setns  {} {}", describe(j.kind), j.path.display())?;
         }
-        for (name, map) in [("uid_map", &ns.uid_map), ("gid_map", &ns.gid_map)] {
+        for (name, map, writer) in
+            [("uid_map", &ns.uid_map, self.id_maps.uid), ("gid_map", &ns.gid_map, self.id_maps.gid)]
+        {
             for line in map.lines() {
-                writeln!(f, "  {name}  {line}")?;
+                writeln!(f, "  {name}  {line}{}", writer.note(name))?;
             }
         }
         if ns.unshared != 0 {

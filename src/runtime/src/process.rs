@@ -73,10 +73,18 @@ pub struct CapabilitySets {
 /// What the machine may give, for values that have to be cut down with a warning.
 #[derive(Debug, Clone, Copy)]
 pub struct Grantable {
-    /// The runtime's own permitted set: nothing outside it can be given.
+    /// Nothing outside this set can be given.
     pub capabilities: CapBits,
     /// The security modules, read if the process asks for a label.
     pub lsm: Modules,
+}
+
+impl Grantable {
+    /// To a process of the runtime's own user namespace: what the runtime has (`own`). Whoever enters another user namespace has
+    /// them all in there (user_namespaces(7), "Capabilities").
+    pub fn new(own: CapBits, user_namespace: bool, lsm: Modules) -> Grantable {
+        Grantable { capabilities: if user_namespace { CapBits::MAX } else { own }, lsm }
+    }
 }
 
 /// The plan, and the warnings that go with it.

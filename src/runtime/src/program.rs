@@ -31,7 +31,14 @@ impl Program {
     /// 4. the working directory, which may be closed to the user, so it is entered before; only if root is refused (a network
     ///    file system's) the user tries; and checked to be inside the root (CVE-2024-21626);
     /// 5. the program, as the user, so that `create` names a missing one before `start`.
-    pub fn prepare(plan: &ProcessPlan, channel: &Channel, user_namespace: bool) -> Result<Program> {
+    ///
+    /// `user_namespace`: the parent sets the limits; `may_deny_groups`: this user namespace may deny setgroups.
+    pub fn prepare(
+        plan: &ProcessPlan,
+        channel: &Channel,
+        user_namespace: bool,
+        may_deny_groups: bool,
+    ) -> Result<Program> {
         if let Some(attr) = plan.scheduler {
             limits::set_scheduler(attr).doing(|| "process.scheduler".into())?;
         }
@@ -54,7 +61,7 @@ impl Program {
             process::set_no_new_privileges().doing(|| "process.noNewPrivileges".into())?;
         }
         let entered = process::chdir(&plan.cwd);
-        become_user(plan, user_namespace)?;
+        become_user(plan, may_deny_groups)?;
         process::umask(plan.umask.unwrap_or(UMASK));
         match entered {
             Err(e) if e.is(errno::EACCES) || e.is(errno::EPERM) => process::chdir(&plan.cwd),
@@ -122,14 +129,14 @@ pub fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
     })
 }
 
-fn become_user(plan: &ProcessPlan, user_namespace: bool) -> Result<()> {
+fn become_user(plan: &ProcessPlan, may_deny_groups: bool) -> Result<()> {
     let caps = &plan.capabilities;
     let doing = |what: &'static str| move || format!("process.{what}");
     creds::limit_bounding_set(caps.bounding).doing(doing("capabilities.bounding"))?;
     creds::keep_capabilities(true).doing(doing("capabilities"))?;
     match creds::set_groups(&plan.groups) {
         // A user namespace with setgroups denied (user_namespaces(7)) allows no list, not even the empty one.
-        Err(e) if e.is(errno::EPERM) && plan.groups.is_empty() && user_namespace => {}
+        Err(e) if e.is(errno::EPERM) && plan.groups.is_empty() && may_deny_groups => {}
         done => done.doing(doing("user.additionalGids"))?,
     }
     creds::set_ids(plan.uid, plan.gid).doing(doing("user"))?;

@@ -101,17 +101,21 @@ impl RootPlan {
         Ok(tree)
     }
 
-    /// Child: attaches the tree to its own directory's place, so that it is a mount that pivot_root accepts.
-    pub fn attach(&self, tree: OwnedFd) -> Result<Root> {
-        let doing = || format!("attach the root file system at {:?}", self.path);
-        // What is mounted in this namespace from now on must not appear on the host.
-        mount::set_propagation(Path::new("/"), Propagation::Private, true).doing(doing)?;
-        // Where it hangs does not matter, only that it hangs somewhere: the tree's fd is used from here on, not the path.
+    /// Child: opens where the tree will hang, in its own mount namespace. It does not matter where, only that it hangs somewhere:
+    /// the tree's fd is used from there on, not the path.
+    pub fn open_place(&self) -> Result<OwnedFd> {
         let place = match self.entry {
             Entry::PivotRoot => &*self.path,
             Entry::Move => Path::new("/"),
         };
-        let place = path::open_dir(place).doing(doing)?;
+        path::open_dir(place).doing(|| format!("open {place:?} to attach the root file system there"))
+    }
+
+    /// Child: attaches the tree to its place, so that it is a mount that pivot_root accepts.
+    pub fn attach(&self, tree: OwnedFd, place: OwnedFd) -> Result<Root> {
+        let doing = || format!("attach the root file system at {:?}", self.path);
+        // What is mounted in this namespace from now on must not appear on the host.
+        mount::set_propagation(Path::new("/"), Propagation::Private, true).doing(doing)?;
         mount::attach(tree.as_fd(), place.as_fd()).doing(doing)?;
         Ok(Root::from_fd(tree))
     }

@@ -4,7 +4,7 @@
 //! `/proc/self/exe` as its own program. Whoever then opens that link, and waits until we have ended, could overwrite the
 //! host's file. So before anything of a container is touched, the program executes itself again from a place where writing
 //! is impossible: a read-only overlay over its directory, which costs no copy; or, where overlay cannot be mounted, a sealed
-//! memory file. It is left out when the file is proof by itself (fs-verity).
+//! memory file. It is left out when the file is proof by itself (fs-verity), and when a user runs the host's (rootless).
 
 use crate::error::{Doing, Error, Result};
 use rrt_sys::process::ExecArgs;
@@ -30,7 +30,7 @@ pub fn ensure() -> Result<()> {
             false => Err(Error::Usage(format!("{MARK} is set but the runtime is not sealed; unset it"))),
         };
     }
-    if seal::is_immutable(own).doing(doing)? {
+    if seal::is_immutable(own).doing(doing)? || is_out_of_reach(own).doing(doing)? {
         return Ok(());
     }
     let file = std::fs::read_link(own).doing(doing)?;
@@ -46,4 +46,14 @@ pub fn ensure() -> Result<()> {
     let envp = std::env::vars_os().chain([mark]).map(variable).collect::<Result<_>>()?;
     let error = ExecArgs::new(argv, envp).exec_fd(sealed.as_fd());
     Err(Error::System { doing: doing(), source: error })
+}
+
+/// Whether no container that this process can make has a right on the file: a user without capabilities, in the host's user
+/// namespace, can map only his own ids and those lent to him, and the file is root's, for root alone to write.
+fn is_out_of_reach(own: &Path) -> rrt_sys::Result<bool> {
+    let (uid, _) = rrt_sys::creds::effective_ids();
+    if uid == 0 || rrt_sys::creds::permitted_set()? != 0 || !matches!(crate::facts::in_user_namespace(), Ok(false)) {
+        return Ok(false);
+    }
+    seal::is_roots_alone(own)
 }

@@ -155,6 +155,14 @@ pub struct StateDir {
     dir: OwnedFd,
 }
 
+/// Where the state directory could be instead.
+fn where_else() -> &'static str {
+    match rrt_sys::creds::effective_ids() {
+        (0, _) => "--root",
+        _ => "give --root, or set XDG_RUNTIME_DIR to a directory of your own, usually /run/user/UID",
+    }
+}
+
 /// Checks a container id: bytes of `[0-9A-Za-z_+.-]`, and no path.
 pub fn validate_id(id: &str) -> Result<()> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b"_+.-".contains(&b);
@@ -186,7 +194,7 @@ impl StateDir {
         match made {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists(id.into())),
             made => {
-                made.doing(|| format!("make the state directory {path:?} (--root)"))?;
+                made.doing(|| format!("make the state directory {path:?} ({})", where_else()))?;
                 // Not opened, it would be a name that is taken by nothing.
                 StateDir::open_path(path.clone()).and_then(StateDir::lock).inspect_err(|_| drop(fs::remove_dir(&path)))
             }

@@ -110,6 +110,14 @@ fn a_container_with_every_turn() {
     assert_eq!(json["turns"], serde_json::json!(["MapIds", "TimeOffsets", "Hooks", "Console", "Limits", "Ready"]));
 }
 
+/// What `rrt spec --rootless` writes, by a user.
+#[test]
+fn the_document_of_a_user() {
+    let host = HostFacts { euid: 1000, egid: 100, capabilities: 0, rootless: true, ..facts::v2() };
+    let document = spec_template::config_json(spec_template::For::User { uid: 1000, gid: 100 }, true);
+    snapshot("rootless-v2", &plan(&document, &host));
+}
+
 /// The second container of a pod, which joins the first one's namespaces, started by a service manager.
 #[test]
 fn a_container_of_a_pod() {

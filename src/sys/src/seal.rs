@@ -24,6 +24,12 @@ pub fn is_immutable(file: &Path) -> Result<bool> {
     Ok(st.stx_attributes.contains(StatxAttributes::VERITY))
 }
 
+/// Whether the file is root's and nobody else may write it: no bit for group or others (an access control list shows as group bits).
+pub fn is_roots_alone(file: &Path) -> Result<bool> {
+    let st = rustix::fs::stat(file).named(|| format!("stat({file:?})"))?;
+    Ok((st.st_uid, st.st_gid) == (0, 0) && st.st_mode & 0o022 == 0)
+}
+
 /// Whether the file lies on a read-only overlay or is a sealed memory file, as [`overlay`] and [`memory_file`] make them.
 pub fn is_sealed(file: &Path) -> Result<bool> {
     /// `ST_RDONLY` of statfs(2)

@@ -83,9 +83,6 @@ fn check_creation(globals: &Globals, options: &mut CreateOptions) -> Result<(), 
     if globals.cgroup_manager == CgroupManager::Systemd {
         return Err(Error::Unsupported("--systemd-cgroup (systemd cgroup driver)".into()));
     }
-    if globals.rootless == Some(true) {
-        return Err(Error::Unsupported("--rootless=true".into()));
-    }
     options.bundle = std::path::absolute(&options.bundle)
         .map_err(|source| Error::Io { doing: format!("--bundle {}", options.bundle.display()), source })?;
     Ok(())

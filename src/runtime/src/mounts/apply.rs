@@ -60,7 +60,7 @@ fn bind(root: &Root, plan: &MountPlan, source: Source) -> Result<()> {
         let problem = format!("{:?} is a directory, and the source is a file", plan.destination);
         return Err(config(format!("{}.destination", plan.property), problem));
     }
-    set_attributes(source.tree.as_fd(), &plan.options).doing(doing)?;
+    set_attributes(source.tree.as_fd(), &plan.options).map_err(|e| plan.explain(doing(), e))?;
     mount::attach(source.tree.as_fd(), target.as_fd()).doing(doing)
 }
 
@@ -94,7 +94,7 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
             legacy(plan, fstype, source, &options, target.as_fd()).doing(doing)?;
             return finish_legacy(root, plan, target.as_fd());
         }
-        new => new.doing(doing)?,
+        new => new.map_err(|e| plan.explain(doing(), e))?,
     };
     set_attributes(new.as_fd(), &mount_options).doing(doing)?;
     if let Some(label) = &plan.options.root_label {
@@ -186,7 +186,7 @@ pub fn set_attributes(fd: BorrowedFd<'_>, o: &MountOptions) -> rrt_sys::Result<(
 fn remount(root: &Root, plan: &MountPlan) -> Result<()> {
     let doing = || format!("{}: remount {:?}", plan.property, plan.destination);
     let target = root.resolve(&plan.destination).doing(doing)?;
-    set_attributes(target.as_fd(), &plan.options).doing(doing)?;
+    set_attributes(target.as_fd(), &plan.options).map_err(|e| plan.explain(doing(), e))?;
     let options = plan.fs_options();
     if options.is_empty() || plan.options.bind.is_some() {
         Ok(())

@@ -8,8 +8,9 @@ pub mod apply;
 pub mod cgroup;
 pub mod idmap;
 pub mod options;
+mod user_namespace;
 
-use crate::error::{Doing, Result, config};
+use crate::error::{Result, config};
 use crate::namespaces::NamespacePlan;
 use idmap::IdmapPlan;
 use options::MountOptions;
@@ -178,7 +179,7 @@ pub fn open_sources(mounts: &[MountPlan], propagation: (Propagation, bool)) -> R
         .iter()
         .map(|m| match &m.kind {
             MountKind::Bind { source, recursive } => open_source(source, *recursive, propagation)
-                .doing(|| format!("{}.source {source:?}", m.property))
+                .map_err(|e| m.explain(format!("{}.source {source:?}", m.property), e))
                 .map(Some),
             _ => Ok(None),
         })

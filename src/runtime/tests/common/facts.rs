@@ -45,6 +45,8 @@ fn facts(mode: Mode, hierarchies: Vec<Hierarchy>) -> HostFacts {
     HostFacts {
         cgroups: HostCgroups { mode, hierarchies },
         euid: 0,
+        egid: 0,
+        rootless: false,
         capabilities: ALL_CAPABILITIES,
         in_user_namespace: false,
         kcore: true,

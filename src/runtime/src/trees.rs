@@ -1,0 +1,42 @@
+//! The host's trees that a container is made of, opened as detached mounts before anything is attached.
+//!
+//! With CAP_SYS_ADMIN the parent opens them, in the host's mount namespace and with the runtime's rights. Without it (rootless) only a
+//! process in the container's own user and mount namespace may clone a mount: then init does, before it changes its ids, so that it
+//! reaches what the user reaches.
+
+use crate::error::{Doing, Result};
+use crate::masked_paths;
+use crate::mounts::{self, Source};
+use crate::plan::Plan;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Detached mounts, each used once.
+#[derive(Debug)]
+pub struct Trees {
+    /// The root file system.
+    pub root: OwnedFd,
+    /// The sources of bind mounts, in the order of the mounts.
+    pub sources: Vec<Option<Source>>,
+    /// The host's device nodes, when they have to be bound.
+    pub devices: Vec<Source>,
+    /// The host's null device, for masks.
+    pub null: OwnedFd,
+}
+
+impl Trees {
+    /// Opens them all.
+    pub fn open(plan: &Plan) -> Result<Trees> {
+        Ok(Trees {
+            root: plan.root.open()?,
+            sources: mounts::open_sources(&plan.mounts, plan.root.source_propagation())?,
+            devices: plan.dev.open_sources()?,
+            null: masked_paths::open_null().doing(|| "open the host's null device".into())?,
+        })
+    }
+
+    /// Their fds, which init keeps.
+    pub fn fds(&self) -> impl Iterator<Item = i32> {
+        let sources = self.sources.iter().flatten().chain(&self.devices).map(|s| s.tree.as_raw_fd());
+        [self.root.as_raw_fd(), self.null.as_raw_fd()].into_iter().chain(sources)
+    }
+}
