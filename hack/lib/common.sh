@@ -91,12 +91,35 @@ debian_mirror() {
     [ -n "$mirror" ] || die "apt names no Debian mirror; run apt-get update"
 }
 
-# make_sid_root DIR: Debian's unstable with runc and crun in it, kept for the next time.
+# make_sid_root DIR: Debian's unstable with runc, crun and criu in it, kept for the next time.
 make_sid_root() {
     local root=$1
-    [ -x "$root/usr/bin/crun" ] && return
+    [ -x "$root/usr/bin/crun" ] && [ -x "$root/usr/sbin/criu" ] && return
     packages debootstrap
     debian_mirror
     rm -rf "$root"
-    debootstrap --variant=minbase --include=runc,crun sid "$root" "$mirror" >/dev/null
+    debootstrap --variant=minbase --include=runc,crun,criu sid "$root" "$mirror" >/dev/null
+}
+
+# make_criu: have a criu in PATH that works with this kernel. Debian 12's does not from Linux 6.13 on, so it is unstable's, with its
+# own loader and libraries beside it, because it needs newer ones than this machine may have.
+make_criu() {
+    local root=/var/tmp/rrt-bench-sid dir=/var/tmp/rrt-criu library loader
+    if command -v criu >/dev/null && criu check >/dev/null 2>&1; then return; fi
+    if [ ! -x "$dir/bin/criu" ]; then
+        say "installing criu of Debian's unstable"
+        make_sid_root "$root"
+        rm -rf "$dir"
+        mkdir -p "$dir/lib" "$dir/bin"
+        chroot "$root" ldd /usr/sbin/criu | awk '$3 ~ /^\// { print $3 }' | while read -r library; do
+            cp -L "$root$library" "$dir/lib/"
+        done
+        loader=$(chroot "$root" ldd /usr/sbin/criu | awk '$1 ~ /^\/.*ld-/ { print $1 }')
+        cp -L "$root$loader" "$dir/lib/ld.so"
+        cp "$root/usr/sbin/criu" "$dir/lib/criu"
+        printf '#!/bin/sh\nexec %s --library-path %s %s "$@"\n' "$dir/lib/ld.so" "$dir/lib" "$dir/lib/criu" >"$dir/bin/criu"
+        chmod 755 "$dir/bin/criu"
+    fi
+    PATH=$dir/bin:$PATH
+    criu check >/dev/null || die "criu does not work on this kernel: criu check"
 }

@@ -3,7 +3,7 @@
 use crate::dir::Dir;
 use crate::error::Doing;
 use crate::plan::PlannedGroup;
-use crate::{Error, Version};
+use crate::{Error, HostCgroups, Version};
 use rrt_sys::OFlags;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -206,6 +206,20 @@ impl Cgroup {
                 Version::V2 => {
                     paths.insert(String::new(), group.dir.clone());
                 }
+            }
+        }
+        paths
+    }
+
+    /// The cgroups as `/proc/PID/cgroup` has them: the path from the hierarchy's root, by controller (the unified hierarchy has the empty
+    /// name).
+    pub fn paths_in(&self, host: &HostCgroups) -> Vec<(String, PathBuf)> {
+        let mut paths = Vec::new();
+        for (controller, dir) in self.paths() {
+            let below = host.hierarchies.iter().filter_map(|h| dir.strip_prefix(&h.mount).ok());
+            // The mount of one hierarchy may be below that of another.
+            if let Some(path) = below.min_by_key(|p| p.as_os_str().len()) {
+                paths.push((controller, Path::new("/").join(path)));
             }
         }
         paths

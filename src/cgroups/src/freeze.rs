@@ -23,6 +23,11 @@ impl Cgroup {
         })
     }
 
+    /// The directory that freezes, for others to do it; `None` where there is no freezer.
+    pub fn freezer_dir(&self) -> Option<std::path::PathBuf> {
+        self.freezer(FREEZE).ok().map(|group| group.dir.clone())
+    }
+
     /// Stops every process of the container and returns when none runs any more.
     ///
     /// # Errors

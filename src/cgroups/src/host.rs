@@ -4,9 +4,10 @@ use crate::Error;
 use crate::dir::fs_magic;
 use crate::error::Doing;
 use rrt_sys::OFlags;
+use rrt_sys::mount::unescape;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of linux/magic.h.
@@ -205,26 +206,6 @@ fn parse_mountinfo(text: &[u8]) -> Vec<Mount> {
             Some(Mount { version, root: unescape(words[3]), place: unescape(words[4]), options })
         })
         .collect()
-}
-
-/// Undoes the octal escapes (`\040` for a space) of the mount table.
-fn unescape(word: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|d| byte == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
-        match octal {
-            Some(d) => {
-                out.push(d.iter().fold(0u8, |n, b| n.wrapping_mul(8).wrapping_add(b - b'0')));
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(out))
 }
 
 /// The mount of a hierarchy that shows our own cgroup, and our path inside it. In a container without cgroup namespace

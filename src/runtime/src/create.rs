@@ -35,10 +35,13 @@ pub struct Created {
 
 /// What has been made so far, to be taken back when a later step fails.
 #[derive(Default)]
-struct Made {
-    cgroup: Option<Cgroup>,
-    init: Option<Child>,
-    hooks_ran: bool,
+pub struct Made {
+    /// The cgroup.
+    pub cgroup: Option<Cgroup>,
+    /// Init, our child.
+    pub init: Option<Child>,
+    /// Whether hooks of the runtime's namespaces were run, which poststop hooks undo.
+    pub hooks_ran: bool,
 }
 
 impl Runtime {
@@ -220,12 +223,12 @@ impl Attend for Answers<'_> {
 
 impl Made {
     /// Takes back what was made, last made first. What fails here is only logged: the error that led here is the one to report.
-    fn take_back(self, dir: StateDir) {
+    pub fn take_back(self, dir: StateDir) {
         if let Some(init) = &self.init {
             init.kill_and_reap();
         }
         if let Some(Err(e)) = self.cgroup.map(|c| crate::delete::remove_cgroup(&c)) {
-            log::warn(format!("after a failed create: {e}"));
+            log::warn(format!("after a failure: {e}"));
         }
         if self.hooks_ran
             && let Ok(Some(state)) = dir.read()
@@ -233,13 +236,13 @@ impl Made {
             crate::delete::run_poststop(&state);
         }
         if let Err(e) = dir.remove() {
-            log::warn(format!("after a failed create: {e}"));
+            log::warn(format!("after a failure: {e}"));
         }
     }
 }
 
 /// Reads config.json: whole, and `process` as text beside it, for the state.
-fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, PathBuf)> {
+pub fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, PathBuf)> {
     let bundle = std::path::absolute(&options.bundle).doing(|| format!("--bundle {:?}", options.bundle))?;
     let file = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let bytes = std::fs::read(&file).map_err(|source| match source.kind() {
@@ -289,7 +292,8 @@ struct RawPids {
     limit: Option<i64>,
 }
 
-fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
+/// The state of a planned container, of which nothing exists yet.
+pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
     let ns = &plan.namespaces;
     let kinds = kind::ALL.iter().map(|(k, ..)| k).filter(|k| ns.has(**k)).fold(0, |bits, k| bits | k);
     State {
@@ -302,6 +306,7 @@ fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
         init: None,
         ready: false,
         namespaces: kinds,
+        joined: ns.joined.iter().fold(0, |bits, j| bits | j.kind),
         own_pid_namespace: ns.is_new(kind::PID),
         personality: plan.personality,
         memory_policy: plan.memory_policy.clone(),
@@ -312,11 +317,14 @@ fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> State {
             poststop: plan.hooks.poststop.clone(),
             ..Default::default()
         },
+        binds: plan.mounts.iter().filter(|m| m.is_bind()).map(|m| m.destination.clone()).collect(),
+        stdio: if plan.process.terminal { Vec::new() } else { launch::standard_streams() },
         process,
     }
 }
 
-fn open_namespaces(joined: &[Joined]) -> Result<Vec<(Joined, OwnedFd)>> {
+/// Opens the namespaces to join.
+pub fn open_namespaces(joined: &[Joined]) -> Result<Vec<(Joined, OwnedFd)>> {
     let open = |j: &Joined| {
         let fd = path::open(&j.path, OFlags::RDONLY)
             .doing(|| format!("{}: the {} namespace {:?}", j.property, name(j.kind), j.path))?;
@@ -331,7 +339,7 @@ fn open_namespaces(joined: &[Joined]) -> Result<Vec<(Joined, OwnedFd)>> {
 }
 
 /// A joined namespace may be the host's own: what config.json sets in it would then be set on the host.
-fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Result<()> {
+pub fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Result<()> {
     for (joined, fd) in namespaces {
         let sysctl = plan.sysctl.iter().find(|s| s.namespace == joined.kind);
         let setting = match sysctl {
@@ -375,7 +383,7 @@ fn enter_namespaces(token: &SingleThreaded, joined: &[(Joined, OwnedFd)]) -> Res
 }
 
 /// The runtime's own namespace of a kind.
-fn own_namespace(kind: i32) -> rrt_sys::Result<OwnedFd> {
+pub fn own_namespace(kind: i32) -> rrt_sys::Result<OwnedFd> {
     let file = kind::ALL.iter().find(|(k, ..)| *k == kind).map_or("", |(.., file)| file);
     path::open(&Path::new("/proc/self/ns").join(file), OFlags::RDONLY)
 }
@@ -391,7 +399,7 @@ fn cannot_clone(kinds: i32, e: rrt_sys::SysError) -> Error {
 }
 
 /// cgroup v2: the container's root may manage cgroups below its own, as a systemd inside needs.
-fn delegate(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+pub fn delegate(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
     let host_root = plan.namespaces.uid_map.lines().find_map(|line| {
         let mut fields = line.split(' ');
         (fields.next() == Some("0")).then(|| fields.next()?.parse().ok())?

@@ -34,9 +34,15 @@ pub fn document(version: &str, commit: &str) -> Value {
             "io.rrt.version": version,
             "io.rrt.commit": commit,
             "io.rrt.annotations": crate::annotations::KNOWN.join(","),
+            // Podman and CRI-O ask for it by runc's name.
+            "org.opencontainers.runc.checkpoint.enabled": "true",
         },
         // Annotations of a config.json that change how the runtime works; a dot at the end stands for all that begin so.
-        "potentiallyUnsafeConfigAnnotations": [crate::annotations::PREFIX, crate::lsm::MOUNT_CONTEXT_TYPE],
+        "potentiallyUnsafeConfigAnnotations": [
+            crate::annotations::PREFIX,
+            crate::lsm::MOUNT_CONTEXT_TYPE,
+            crate::criu::options::CONFIG_ANNOTATION,
+        ],
     })
 }
 

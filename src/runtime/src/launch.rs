@@ -7,7 +7,7 @@ use crate::process::ProcessPlan;
 use crate::program::set_limits;
 use crate::{console, log};
 use rrt_sys::process::{self, Child, Exit};
-use rrt_sys::{OFlags, errno, path, socket};
+use rrt_sys::{FileType, OFlags, errno, path, socket};
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,6 +51,14 @@ impl Endpoints {
             pidfd: connect(pidfd_socket, "--pidfd-socket")?,
             pid_file: pid_file.map(Path::to_path_buf),
         })
+    }
+
+    /// Sends the terminal's master to the console socket; without one it is returned, for the caller to keep.
+    pub fn hand_out_terminal(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {
+        match &self.console {
+            Some(socket) => console::send_master(socket.as_fd(), master.as_fd()).map(|()| None),
+            None => Ok(Some(master)),
+        }
     }
 
     /// Hands out the process' pidfd and pid, before the command returns; `kind` is the pidfd's label (`standard`, `setns`).
@@ -111,10 +119,7 @@ pub fn attend(
             Err(e) => return Err(e),
         };
         match (expected, fd) {
-            (Turn::Console, Some(master)) => match &endpoints.console {
-                Some(socket) => console::send_master(socket.as_fd(), master.as_fd())?,
-                None => kept = Some(master),
-            },
+            (Turn::Console, Some(master)) => kept = endpoints.hand_out_terminal(master)?,
             (Turn::Console, None) => return Err(Error::Init("the child's terminal came without an fd".into())),
             (Turn::Born, Some(pidfd)) => {
                 let born = process::from_pidfd(pidfd).doing(|| "take over the container's init".into())?;
@@ -167,6 +172,16 @@ pub fn require_inherited(count: u32) -> Result<()> {
 pub fn write_proc(pid: i32, file: &str, text: &str) -> rrt_sys::Result<()> {
     let fd = path::open(Path::new(&format!("/proc/{pid}/{file}")), OFlags::WRONLY)?;
     path::write_once(&fd, text.as_bytes())
+}
+
+/// What our standard streams are, and so the container's: `pipe:[INODE]` as `/proc/PID/fd` has it for pipes, nothing for the rest.
+pub fn standard_streams() -> Vec<String> {
+    let name = |st: rrt_sys::Stat| match FileType::from_raw_mode(st.st_mode) {
+        FileType::Fifo => format!("pipe:[{}]", st.st_ino),
+        _ => String::new(),
+    };
+    let stream = |fd| process::inherited_fd(fd).and_then(|fd| path::fstat(fd).ok()).map(name).unwrap_or_default();
+    (0..3).map(stream).collect()
 }
 
 /// Sets the child's `oomScoreAdj`. Rootless, one that may not be lowered stays what it is.

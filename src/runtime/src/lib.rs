@@ -7,13 +7,16 @@
 #![forbid(unsafe_code)]
 
 mod annotations;
+mod checkpoint;
 mod console;
 mod core_sched;
 mod create;
+mod criu;
 mod delete;
 mod devices;
 mod error;
 mod exec;
+mod external;
 mod facts;
 pub mod features;
 mod foreground;
@@ -38,6 +41,7 @@ mod process;
 mod processes;
 mod program;
 mod rebirth;
+mod restore;
 mod rootfs;
 pub mod seal;
 pub mod spec_template;
@@ -47,10 +51,13 @@ mod sysctl;
 pub mod time;
 mod trees;
 
+pub use checkpoint::CheckpointOptions;
+pub use criu::options::{CriuOptions, ManageCgroups, NetworkLock};
 pub use error::{Error, Result};
 pub use facts::HostFacts;
 pub use observe::StateReport;
 pub use plan::Plan;
+pub use restore::RestoreOptions;
 pub use rrt_cgroups::{OomNews, OomWatch, Stats};
 pub use state::{Status, validate_id};
 

@@ -8,6 +8,7 @@ use rrt_sys::path::{self, Root};
 use rrt_sys::process::{self, ExecArgs, inherited_fd};
 use rrt_sys::{FileType, OFlags, creds, errno, limits, major, minor};
 use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 /// A program ready to be executed.
@@ -152,7 +153,11 @@ fn own_standard_streams(uid: u32) -> Result<()> {
         let st = path::fstat(stream).doing(|| "look at the standard streams".into())?;
         let kind = FileType::from_raw_mode(st.st_mode);
         let null = kind == FileType::CharacterDevice && (major(st.st_rdev), minor(st.st_rdev)) == (1, 3);
-        if null || st.st_uid == uid {
+        if null {
+            take_own_null(stream)?;
+            continue;
+        }
+        if st.st_uid == uid {
             continue;
         }
         match path::fchown(stream, uid, st.st_gid) {
@@ -161,6 +166,20 @@ fn own_standard_streams(uid: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The null device of the caller's is a node of the host, whose mode root in the container could change, and which criu cannot save:
+/// the container's own takes its place. Unless that is something else, which an image may well have there.
+fn take_own_null(stream: BorrowedFd<'_>) -> Result<()> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let Ok(own) = path::open(Path::new("/dev/null"), flags) else { return Ok(()) };
+    let st = path::fstat(&own).doing(|| "look at the container's /dev/null".into())?;
+    let is_null = FileType::from_raw_mode(st.st_mode) == FileType::CharacterDevice
+        && (major(st.st_rdev), minor(st.st_rdev)) == (1, 3);
+    if !is_null {
+        return Ok(());
+    }
+    process::dup_onto_stdio(own.as_fd(), stream.as_raw_fd()).doing(|| "open the container's /dev/null".into())
 }
 
 /// A directory that is not below the root, reached through a leaked fd or a magic link, is refused (CVE-2024-21626).

@@ -6,7 +6,7 @@
 //!   container's root and none of the host's fds, a container with CAP_SYS_PTRACE could reach the host through its `/proc` entry
 //!   (CVE-2016-9962). So a process outside joins everything and closes everything, and its child is born clean.
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::handshake::{Channel, Frame, Turn};
 use rrt_sys::process::{self, CLONE_PARENT, SingleThreaded, clone3};
 use rrt_sys::socket;
@@ -33,6 +33,27 @@ pub fn hand_over(
     .doing(|| format!("make the process in new namespaces ({})", crate::namespaces::describe(namespaces)))?;
     channel.ask(Turn::Born, Some(born.pidfd.as_fd()))?;
     process::exit_now(0)
+}
+
+/// Does something in a child of this process, which then ends: for what could not be undone in the process itself.
+///
+/// # Errors
+/// What the child reports.
+pub fn in_child(token: &SingleThreaded, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (channel, childs_end) = Channel::pair()?;
+    let child = clone3(token, 0, None, || match work() {
+        Ok(()) => process::exit_now(0),
+        Err(e) => report_and_exit(&childs_end, e),
+    })
+    .doing(|| "make a helper process".into())?;
+    drop(childs_end);
+    let said = channel.receive();
+    let exit = child.wait().doing(|| "wait for the helper process".into())?;
+    match (said?, exit) {
+        (Some((Frame::Failed(text), _)), _) => Err(Error::Status(text)),
+        (_, process::Exit::Code(0)) => Ok(()),
+        _ => Err(Error::Status(format!("a helper process failed ({exit:?})"))),
+    }
 }
 
 /// The end of every child that could not become its program.

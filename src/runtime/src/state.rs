@@ -52,6 +52,9 @@ pub struct State {
     pub ready: bool,
     /// Which namespaces it has of its own or joined (`CLONE_NEW*` bits): what `exec` joins.
     pub namespaces: i32,
+    /// Which of them were joined by path: `checkpoint` leaves those out.
+    #[serde(default)]
+    pub joined: i32,
     /// Whether the pid namespace is its own alone: then the end of init ends all its processes.
     pub own_pid_namespace: bool,
     /// `linux.personality`, which `exec` sets as well.
@@ -66,6 +69,12 @@ pub struct State {
     /// Hooks still to be run.
     #[serde(default)]
     pub hooks: HooksPlan,
+    /// Where bind mounts were put, as config.json has it: `checkpoint` leaves out what they show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binds: Vec<PathBuf>,
+    /// What the standard streams were, `pipe:[INODE]` for a pipe; none with a terminal. For `checkpoint`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stdio: Vec<String>,
     /// `process` of config.json: what `exec` with flags begins from.
     pub process: Box<serde_json::value::RawValue>,
 }

@@ -389,6 +389,12 @@ pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
     rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK).named(|| "fcntl(F_SETFL, O_NONBLOCK)".into())
 }
 
+/// How an fd was opened: `O_RDONLY`, `O_WRONLY` or `O_RDWR`. fcntl(2)
+pub fn access_mode(fd: impl AsFd) -> Result<OFlags> {
+    let flags = rustix::fs::fcntl_getfl(&fd).named(|| "fcntl(F_GETFL)".into())?;
+    Ok(flags & (OFlags::WRONLY | OFlags::RDWR))
+}
+
 /// One read(2); 0 at the end of file.
 pub fn read_some(fd: impl AsFd, buf: &mut [u8]) -> Result<usize> {
     retry(|| rustix::io::read(&fd, &mut *buf)).named(|| "read".into())

@@ -367,9 +367,19 @@ pub fn dup_onto_stdio(fd: BorrowedFd<'_>, stream: i32) -> Result<()> {
     .named(call)
 }
 
+/// Has `target` stand for what `fd` does, under its old number. dup3(2)
+pub fn dup_onto(fd: BorrowedFd<'_>, target: &mut OwnedFd) -> Result<()> {
+    rustix::io::dup3(fd, target, rustix::io::DupFlags::CLOEXEC).named(|| format!("dup3({})", fd.as_raw_fd()))
+}
+
 /// setsid(2)
 pub fn setsid() -> Result<()> {
     rustix::process::setsid().map(drop).named(|| "setsid()".into())
+}
+
+/// Leaves the caller's process group for one of its own. setpgid(2)
+pub fn setpgid() -> Result<()> {
+    rustix::process::setpgid(None, None).named(|| "setpgid(0, 0)".into())
 }
 
 /// chdir(2)

@@ -64,6 +64,11 @@ pub fn exit_on_request() -> Result<()> {
     Ok(())
 }
 
+/// Whether a signal asks a program to end. signal(7)
+pub fn asks_to_end(signal: i32) -> bool {
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal)
+}
+
 /// Sets which signals are blocked: bit n-1 for signal n. rt_sigprocmask(2)
 fn set_mask(mask: u64) -> Result<()> {
     let old = std::ptr::null_mut::<u64>();

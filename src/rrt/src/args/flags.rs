@@ -56,8 +56,8 @@ pub const ENTRIES: [Entry; 19] = [
     entry("spec", "Write a config.json to start from", spec),
     entry("features", "Print what this runtime supports as JSON", Vec::new),
     entry("plan", "Print the steps that `create` would take, and take none", plan),
-    entry("checkpoint", "Save a running container (not supported yet)", checkpoint),
-    entry("restore", "Restore a saved container (not supported yet)", restore),
+    entry("checkpoint", "Save a running container with criu", checkpoint),
+    entry("restore", "Restore a saved container with criu", restore),
     entry("help", "Print this help, or a command's", help),
 ];
 
@@ -293,30 +293,40 @@ fn update() -> Vec<Arg> {
 fn criu() -> Vec<Arg> {
     vec![
         id().help("Name of the container"),
-        file("image-path", "DIR").help("Directory of the image files"),
-        file("work-path", "DIR").help("Directory of work files and logs"),
+        file("image-path", "DIR").help("Directory of the image files [default: ./checkpoint]"),
+        file("work-path", "DIR").help("Directory of criu's log and statistics [default: that of the images]"),
         switch("tcp-established").help("Keep open TCP connections"),
+        switch("tcp-close").help("Close open TCP connections"),
         switch("ext-unix-sk").help("Keep unix sockets to the outside"),
         switch("shell-job").help("Keep a terminal from the outside"),
         switch("file-locks").help("Keep file locks"),
         switch("lazy-pages").help("Move memory when it is first used"),
-        switch("auto-dedup").help("Store a page once"),
-        word("manage-cgroups-mode", "MODE").help("soft, full, strict or ignore"),
-        list_of("empty-ns", "NAMESPACE").help("Create a namespace, do not restore it"),
-        word("network-lock", "METHOD").hide(true),
+        switch("auto-dedup").help("Drop pages of earlier images that later ones have"),
+        word("manage-cgroups-mode", "MODE")
+            .value_parser(values::manage_cgroups)
+            .help("Cgroups below the container's: soft, full, strict or ignore [default: soft]"),
+        list_of("empty-ns", "NAMESPACE")
+            .value_parser(values::empty_namespace)
+            .help("Create a namespace, do not restore what is in it: network, which is always so"),
+        word("network-lock", "METHOD")
+            .value_parser(values::network_lock)
+            .help("Hold connections by iptables, nftables or not at all: skip"),
     ]
 }
 
 fn checkpoint() -> Vec<Arg> {
     let mut args = criu();
     args.extend([
-        file("parent-path", "DIR").help("Directory of the images of an earlier --pre-dump"),
+        file("parent-path", "DIR").help("Images of an earlier --pre-dump, relative to --image-path"),
         switch("leave-running").help("Let the container run on"),
         switch("pre-dump").help("Save memory only and let the container run on"),
         switch("link-remap").help("Save unlinked files that are still open"),
         switch("tcp-skip-in-flight").help("Skip TCP connections that are being opened"),
-        word("status-fd", "FD").help("Write a NUL byte to this descriptor when ready"),
-        word("page-server", "ADDRESS:PORT").help("Send pages to this server"),
+        word("status-fd", "FD")
+            .value_parser(values::status_fd)
+            .allow_hyphen_values(true)
+            .help("Write a NUL byte to this descriptor when --lazy-pages can be served"),
+        word("page-server", "ADDRESS:PORT").value_parser(values::page_server).help("Send pages to this server"),
     ]);
     args
 }
@@ -327,8 +337,7 @@ fn restore() -> Vec<Arg> {
         bundle(),
         switch("detach").short('d').help("Return once the container runs"),
         switch("no-subreaper").help("Do not reap processes orphaned in the container"),
-        switch("no-pivot").help("Do not pivot_root"),
-        switch("tcp-close").help("Close TCP connections"),
+        switch("no-pivot").help("Without effect: criu enters the root file system"),
         word("lsm-profile", "TYPE:NAME").help("LSM profile of the restored processes"),
         word("lsm-mount-context", "CONTEXT").help("LSM context of the restored mounts"),
     ]);

@@ -11,7 +11,9 @@ mod values;
 use clap::ArgMatches;
 use golang::Place;
 use rrt_oci::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
-use rrt_runtime::{CgroupManager, CreateOptions, ExecOptions, RunOptions};
+use rrt_runtime::{
+    CgroupManager, CheckpointOptions, CreateOptions, CriuOptions, ExecOptions, RestoreOptions, RunOptions,
+};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,6 +90,8 @@ pub enum Command {
     Pause { id: String },
     Resume { id: String },
     Update { id: String, resources: NewResources },
+    Checkpoint(CheckpointOptions),
+    Restore(RestoreOptions),
     Spec { bundle: Option<PathBuf>, rootless: bool },
     Features,
     Plan { options: CreateOptions, json: bool },
@@ -229,6 +233,15 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
             once: m.get_flag("stats"),
         },
         "update" => Command::Update { id: id(m), resources: new_resources(m)? },
+        "checkpoint" => Command::Checkpoint(checkpoint(m)),
+        "restore" => Command::Restore(RestoreOptions {
+            create: restored(m),
+            criu: criu(m),
+            detach: m.get_flag("detach"),
+            no_subreaper: m.get_flag("no-subreaper"),
+            lsm_profile: text(m, "lsm-profile"),
+            lsm_mount_context: text(m, "lsm-mount-context"),
+        }),
         "spec" => Command::Spec { bundle: path(m, "bundle"), rootless: m.get_flag("rootless") },
         "features" => Command::Features,
         "plan" => {
@@ -250,6 +263,47 @@ fn create(m: &ArgMatches) -> CreateOptions {
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
+    }
+}
+
+fn restored(m: &ArgMatches) -> CreateOptions {
+    CreateOptions {
+        id: id(m),
+        bundle: path(m, "bundle").unwrap_or_else(|| ".".into()),
+        console_socket: path(m, "console-socket"),
+        pidfd_socket: path(m, "pidfd-socket"),
+        pid_file: path(m, "pid-file"),
+        ..CreateOptions::default()
+    }
+}
+
+fn checkpoint(m: &ArgMatches) -> CheckpointOptions {
+    CheckpointOptions {
+        id: id(m),
+        criu: criu(m),
+        parent_path: path(m, "parent-path"),
+        leave_running: m.get_flag("leave-running"),
+        pre_dump: m.get_flag("pre-dump"),
+        link_remap: m.get_flag("link-remap"),
+        tcp_skip_in_flight: m.get_flag("tcp-skip-in-flight"),
+        status_fd: m.get_one("status-fd").copied().filter(|fd| *fd >= 0),
+        page_server: m.get_one("page-server").cloned(),
+    }
+}
+
+fn criu(m: &ArgMatches) -> CriuOptions {
+    CriuOptions {
+        image_path: path(m, "image-path"),
+        work_path: path(m, "work-path"),
+        tcp_established: m.get_flag("tcp-established"),
+        tcp_close: m.get_flag("tcp-close"),
+        ext_unix_sk: m.get_flag("ext-unix-sk"),
+        shell_job: m.get_flag("shell-job"),
+        file_locks: m.get_flag("file-locks"),
+        lazy_pages: m.get_flag("lazy-pages"),
+        auto_dedup: m.get_flag("auto-dedup"),
+        manage_cgroups: m.get_one("manage-cgroups-mode").copied().unwrap_or_default(),
+        network_lock: m.get_one("network-lock").copied().flatten(),
     }
 }
 

@@ -267,8 +267,27 @@ fn what_podman_asks_to_learn_about_checkpoints() {
     assert!(matches!(ok(&["checkpoint", "--help"]), Command::Help(_)));
     assert!(err(&["restore", "--lsm-mount-context"]).contains("flag needs an argument: -lsm-mount-context"));
     let go_runc = ["restore", "--image-path", "/i", "-no-subreaper", "--bundle", "/b", "--pid-file", "/p", "c"];
-    assert!(err(&go_runc).contains("not supported yet: restore"));
-    assert!(err(&["checkpoint", "--leave-running", "--file-locks", "c"]).contains("not supported yet: checkpoint"));
+    let Command::Restore(o) = ok(&go_runc) else { panic!() };
+    assert!(
+        o.no_subreaper
+            && !o.detach
+            && o.criu.image_path == Some("/i".into())
+            && o.create.bundle == std::path::Path::new("/b")
+    );
+    let Command::Checkpoint(o) = ok(&["checkpoint", "--leave-running", "--file-locks", "--status-fd", "-1", "c"])
+    else {
+        panic!()
+    };
+    assert!(o.leave_running && o.criu.file_locks && o.status_fd.is_none());
+    let Command::Checkpoint(o) = ok(&["checkpoint", "--page-server", "[::1]:77", "--manage-cgroups-mode=full", "c"])
+    else {
+        panic!()
+    };
+    assert_eq!(o.page_server, Some(("::1".into(), 77)));
+    assert_eq!(o.criu.manage_cgroups, rrt_runtime::ManageCgroups::Full);
+    for bad in ["77", ":77", "host:", "host:0", "::1:77", "[::1:77"] {
+        assert!(err(&["checkpoint", "--page-server", bad, "c"]).contains("ADDRESS:PORT"), "{bad}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The words flags take: durations, sizes, signals, users. Pure; each error says what is accepted.
 
+use rrt_runtime::{ManageCgroups, NetworkLock};
 use std::time::Duration;
 
 /// `table` or `json`, of `list` and `ps`.
@@ -106,6 +107,50 @@ pub fn rootless(text: &str) -> Result<Option<bool>, String> {
         "true" => Ok(Some(true)),
         "false" => Ok(Some(false)),
         _ => Err("expected true, false or auto".into()),
+    }
+}
+
+/// What criu does about cgroups.
+pub fn manage_cgroups(text: &str) -> Result<ManageCgroups, String> {
+    match text {
+        "" => Ok(ManageCgroups::Default),
+        name => ManageCgroups::named(name).ok_or_else(|| "expected soft, full, strict or ignore".into()),
+    }
+}
+
+/// How criu holds the network.
+pub fn network_lock(text: &str) -> Result<Option<NetworkLock>, String> {
+    match text {
+        "" => Ok(None),
+        name => NetworkLock::named(name).map(Some).ok_or_else(|| "expected iptables, nftables or skip".into()),
+    }
+}
+
+/// A namespace that criu leaves empty: it can do so with one kind.
+pub fn empty_namespace(text: &str) -> Result<String, String> {
+    match text {
+        "network" => Ok(text.into()),
+        _ => Err(format!("namespace {text:?} is not supported: expected network")),
+    }
+}
+
+/// A file descriptor; runc's default of -1 is none.
+pub fn status_fd(text: &str) -> Result<i32, String> {
+    text.parse().map_err(|_| "expected the number of an open file descriptor".into())
+}
+
+/// `ADDRESS:PORT`; an IPv6 address stands in brackets, as in Go.
+pub fn page_server(text: &str) -> Result<(String, u16), String> {
+    const FORM: &str = "use --page-server ADDRESS:PORT, with an IPv6 address in brackets";
+    let (address, port) = text.rsplit_once(':').ok_or(FORM)?;
+    let address = match address.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').ok_or(FORM)?,
+        None if address.contains(':') => return Err(FORM.into()),
+        None => address,
+    };
+    match port.parse() {
+        Ok(port) if port > 0 && !address.is_empty() => Ok((address.into(), port)),
+        _ => Err(FORM.into()),
     }
 }
 

@@ -63,6 +63,11 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
             report::plan(&runtime, &options, json)
         }
         Command::Exec(options) => exec(&runtime, &options),
+        Command::Checkpoint(options) => done(runtime.checkpoint(&options)),
+        Command::Restore(mut options) => {
+            check_creation(globals, &mut options.create)?;
+            Ok(exit_code(runtime.restore(&options)?))
+        }
         Command::Start { id } => done(runtime.start(&id)),
         Command::Pause { id } => done(runtime.pause(&id)),
         Command::Resume { id } => done(runtime.resume(&id)),

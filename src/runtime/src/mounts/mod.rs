@@ -92,6 +92,11 @@ impl MountPlan {
         Ok(MountPlan { property, destination, kind, options, idmap })
     }
 
+    /// Whether it binds something of the host.
+    pub fn is_bind(&self) -> bool {
+        matches!(self.kind, MountKind::Bind { .. })
+    }
+
     /// Whether the file system is named so.
     pub fn is_type(&self, name: &str) -> bool {
         matches!(&self.kind, MountKind::FileSystem { fstype, .. } if fstype == name)
