@@ -17,6 +17,9 @@ fn has_selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
+/// lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules
+const LSM_CALLS: (u32, u32) = (459, 461);
+
 /// Where a container reads what confines it.
 const CURRENT: &str = "cat /proc/self/attr/current";
 
@@ -101,8 +104,7 @@ impl Pretended {
         outer.current_dir(&self.c.dir).stdin(Stdio::null()).env_remove("LD_LIBRARY_PATH");
         outer.args(["-f", "-y", "-qqq", "-o", "calls", "-s", "200", "-e", "trace=openat2,write,fsopen"]);
         outer.arg(command.get_program()).args(command.get_args());
-        // lsm_get_self_attr, lsm_set_self_attr, lsm_list_modules
-        without_calls(&mut outer, 459, 461);
+        without_calls(&mut outer, LSM_CALLS.0, LSM_CALLS.1);
         let out = run(&mut outer, &self.c.dir);
         (out, fs::read_to_string(self.c.dir.join("calls")).expect("log of strace"))
     }
@@ -280,6 +282,15 @@ impl Drop for Profile {
 
 const DENY: &str = "deny /denied w,";
 
+/// Runs a command on this kernel, or as if it were one before 6.8, where labels go through procfs.
+fn call(c: &Container, older: bool, command: &str, flags: &[&str], rest: &[&str]) -> Output {
+    let mut command = c.command(command, flags, rest);
+    if older {
+        without_calls(&mut command, LSM_CALLS.0, LSM_CALLS.1);
+    }
+    run(&mut command, &c.dir)
+}
+
 macro_rules! needs_apparmor {
     () => {
         if !has_apparmor() {
@@ -296,7 +307,7 @@ fn apparmor_confines_the_program() {
     needs_apparmor!();
     let profile = Profile::load("run", DENY);
     let script = format!("{CURRENT}; touch /allowed && echo allowed; touch /denied || echo denied");
-    for no_new_privileges in [false, true] {
+    for (older, no_new_privileges) in [(false, false), (false, true), (true, false), (true, true)] {
         for uid in [0, 1000] {
             let c = Container::new()
                 .sh(&script)
@@ -304,12 +315,10 @@ fn apparmor_confines_the_program() {
                 .with("/process/noNewPrivileges", json!(no_new_privileges))
                 .with("/process/user/uid", json!(uid));
             fs::set_permissions(c.path("/"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("chmod");
-            let out = c.run(&[]).ok();
-            assert_eq!(
-                out.stdout,
-                format!("{}allowed\ndenied\n", profile.enforced()),
-                "{no_new_privileges} {uid}: {out}"
-            );
+            c.write_config();
+            let out = call(&c, older, "run", &[], &[]).ok();
+            let expected = format!("{}allowed\ndenied\n", profile.enforced());
+            assert_eq!(out.stdout, expected, "{older} {no_new_privileges} {uid}: {out}");
             assert!(!c.path("/denied").exists());
         }
     }
@@ -322,10 +331,12 @@ fn apparmor_of_exec_is_the_containers_unless_told() {
     needs_apparmor!();
     let (own, other) = (Profile::load("own", DENY), Profile::load("other", ""));
     let c = Container::new().idle().with("/process/apparmorProfile", json!(own.name)).up();
-    let current = |flags: &[&str]| c.exec(flags, &["sh", "-c", CURRENT]).ok().stdout;
-    assert_eq!(current(&[]), own.enforced());
-    assert_eq!(current(&["--apparmor", &other.name]), other.enforced());
-    assert_eq!(current(&["--apparmor", "unconfined"]), "unconfined\n");
+    for older in [false, true] {
+        let current = |flags: &[&str]| call(&c, older, "exec", flags, &["sh", "-c", CURRENT]).ok().stdout;
+        assert_eq!(current(&[]), own.enforced());
+        assert_eq!(current(&["--apparmor", &other.name]), other.enforced());
+        assert_eq!(current(&["--apparmor", "unconfined"]), "unconfined\n");
+    }
     // A document without a profile has the container's, one with a profile its own.
     let mut document = c.config["process"].clone();
     document["args"] = json!(["sh", "-c", CURRENT]);
@@ -347,9 +358,9 @@ fn apparmor_profiles_that_are_not_loaded_are_named() {
     let c = Container::new().with("/process/apparmorProfile", json!("no-such-profile"));
     let needles =
         ["process.apparmorProfile", "\"no-such-profile\" is not loaded", "`/proc/thread-self/attr/apparmor/exec`"];
-    for command in ["create", "run"] {
+    for (command, older) in [("create", false), ("run", false), ("run", true)] {
         c.write_config();
-        let out = c.call(command, &[], &[]).fails(1, &needles);
+        let out = call(&c, older, command, &[], &[]).fails(1, &needles);
         if runtime_tests::runtime().is_ours() {
             // podman would take that for a missing program.
             assert!(!out.stderr.contains("No such file"), "{out}");
@@ -372,10 +383,14 @@ fn apparmor_in_a_user_namespace() {
         .with("/linux/gidMappings", ids)
         .with("/process/apparmorProfile", json!(profile.name));
     fs::set_permissions(&c.dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
-    let c = c.up();
-    let first = fs::read_to_string(format!("/proc/{}/attr/current", c.pid())).expect("attribute");
-    assert_eq!(first, profile.enforced());
-    assert_eq!(c.exec(&[], &["sh", "-c", CURRENT]).ok().stdout, profile.enforced());
+    c.write_config();
+    for older in [false, true] {
+        call(&c, older, "run", &["--detach"], &[]).ok();
+        let first = fs::read_to_string(format!("/proc/{}/attr/current", c.pid())).expect("attribute");
+        assert_eq!(first, profile.enforced());
+        assert_eq!(call(&c, older, "exec", &[], &["sh", "-c", CURRENT]).ok().stdout, profile.enforced());
+        c.delete(&["--force"]).ok();
+    }
 }
 
 #[test]
@@ -440,10 +455,12 @@ fn cve_2025_52881_apparmor_holds_whatever_the_container_mounts_on_proc() {
         .with("/process/apparmorProfile", json!(profile.name))
         .up();
     runtime_tests::until("the fake /proc", || c.path("/covered").exists());
-    let out = c.exec(&[], &["sh", "-c", "touch /denied || echo denied"]);
-    assert!(!c.path("/denied").exists(), "{out}");
-    if runtime_tests::runtime().is_ours() {
-        assert_eq!(out.ok().stdout, "denied\n");
+    for older in [false, true] {
+        let out = call(&c, older, "exec", &[], &["sh", "-c", "touch /denied || echo denied"]);
+        assert!(!c.path("/denied").exists(), "{out}");
+        if runtime_tests::runtime().is_ours() {
+            assert_eq!(out.ok().stdout, "denied\n");
+        }
     }
     assert_empty(&["self", "thread-self"].map(|p| c.path("/fake").join(p).join("attr/apparmor/exec")));
 }
