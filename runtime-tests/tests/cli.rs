@@ -1,7 +1,7 @@
 //! The command line: what people type and what clients parse.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use runtime_tests::{Container, Output, known, run, runtime};
 use serde_json::Value;
@@ -366,6 +366,52 @@ fn features() {
     assert_eq!(features["linux"]["cgroup"]["v1"], true);
     assert_eq!(features["linux"]["cgroup"]["v2"], true);
     assert!(features["linux"]["capabilities"].as_array().is_some_and(|c| c.iter().any(|c| c == "CAP_SYS_ADMIN")));
+}
+
+/// One row of `features --probe`; nothing but JSON is printed.
+#[track_caller]
+fn probed(out: Output, name: &str) -> Value {
+    let out = out.ok();
+    assert_eq!(out.stderr, "");
+    let document = out.json();
+    let rows = document["interfaces"].as_array().expect("interfaces").clone();
+    rows.into_iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no row {name}: {document}"))
+}
+
+#[test]
+fn features_probe_tries_what_the_kernel_has() {
+    known!("runc", "*", "it has no --probe");
+    let c = Container::new();
+    let probe = |older: bool| {
+        let mut command = Command::new(&c.binary);
+        command.args(["features", "--probe"]).stdin(Stdio::null());
+        if older {
+            // From open_tree to lsm_list_modules.
+            runtime_tests::without_calls(&mut command, 428, 470);
+        }
+        runtime_tests::run(&mut command, &c.dir)
+    };
+    let pidfd = "pidfd_open";
+    assert_eq!(probed(probe(false), pidfd)["found"], true);
+    for name in [pidfd, "mount_setattr", "fchmodat2", "lsm_list_modules", "clone3: CLONE_INTO_CGROUP"] {
+        let row = probed(probe(true), name);
+        assert_eq!(row["found"], false, "{row}");
+        assert!(row["since"].is_string() && row["purpose"].is_string(), "{row}");
+    }
+    // An ordinary user may not try everything, and is not told that it is missing.
+    let copy = c.dir.join("rrt");
+    fs::copy(&c.binary, &copy).expect("copy of the runtime, where everybody can reach it");
+    let mut command = Command::new(&copy);
+    std::os::unix::process::CommandExt::uid(command.args(["features", "--probe"]).stdin(Stdio::null()), 65534);
+    let row = probed(runtime_tests::run(&mut command, &c.dir), "fsopen, fsmount");
+    assert!(row["found"].is_null() && row["detail"].as_str().is_some_and(|d| d.contains("EPERM")), "{row}");
+    // The document of the specification asks the kernel nothing.
+    let mut command = Command::new(&c.binary);
+    command.arg("features").stdin(Stdio::null());
+    runtime_tests::without_calls(&mut command, 428, 470);
+    let plain = runtime_tests::run(&mut command, &c.dir).ok();
+    assert_eq!(plain.stdout, call(&c, &["features"]).ok().stdout);
+    assert!(plain.json()["interfaces"].is_null());
 }
 
 /// Those of the table in runtime-spec, config.md, and `rnodev`, which the table forgets; without `idmap` and `ridmap`.

@@ -357,7 +357,7 @@ fn apparmor_profiles_that_are_not_loaded_are_named() {
     needs_apparmor!();
     let c = Container::new().with("/process/apparmorProfile", json!("no-such-profile"));
     let needles =
-        ["process.apparmorProfile", "\"no-such-profile\" is not loaded", "`/proc/thread-self/attr/apparmor/exec`"];
+        ["process.apparmorProfile", "no-such-profile", "is not loaded", "`/proc/thread-self/attr/apparmor/exec`"];
     for (command, older) in [("create", false), ("run", false), ("run", true)] {
         c.write_config();
         let out = call(&c, older, command, &[], &[]).fails(1, &needles);

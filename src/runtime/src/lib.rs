@@ -37,6 +37,7 @@ mod notify;
 mod observe;
 mod plan;
 mod private_proc;
+pub mod probe;
 mod process;
 mod processes;
 mod program;

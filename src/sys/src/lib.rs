@@ -14,6 +14,7 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod path;
+pub mod probe;
 pub mod process;
 pub mod regex;
 pub mod seal;

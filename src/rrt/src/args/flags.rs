@@ -54,7 +54,7 @@ pub const ENTRIES: [Entry; 19] = [
     entry("resume", "Thaw all processes of a container", only_id),
     entry("update", "Change a container's resource limits", update),
     entry("spec", "Write a config.json to start from", spec),
-    entry("features", "Print what this runtime supports as JSON", Vec::new),
+    entry("features", "Print what this runtime supports as JSON", features),
     entry("plan", "Print the steps that `create` would take, and take none", plan),
     entry("checkpoint", "Save a running container with criu", checkpoint),
     entry("restore", "Restore a saved container with criu", restore),
@@ -248,6 +248,10 @@ fn events() -> Vec<Arg> {
             .help("Time between statistics, like 500ms or 1m [default: 5s]"),
         switch("stats").help("Print the statistics once"),
     ]
+}
+
+fn features() -> Vec<Arg> {
+    vec![switch("probe").help("Print instead which interfaces of the running kernel were found, each by trying it")]
 }
 
 fn spec() -> Vec<Arg> {

@@ -93,7 +93,7 @@ pub enum Command {
     Checkpoint(CheckpointOptions),
     Restore(RestoreOptions),
     Spec { bundle: Option<PathBuf>, rootless: bool },
-    Features,
+    Features { probe: bool },
     Plan { options: CreateOptions, json: bool },
     Help(String),
     Version,
@@ -243,7 +243,7 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
             lsm_mount_context: text(m, "lsm-mount-context"),
         }),
         "spec" => Command::Spec { bundle: path(m, "bundle"), rootless: m.get_flag("rootless") },
-        "features" => Command::Features,
+        "features" => Command::Features { probe: m.get_flag("probe") },
         "plan" => {
             let id = text(m, "id").unwrap_or_else(|| PLANNED_ID.into());
             Command::Plan { options: CreateOptions { id, ..create(m) }, json: m.get_flag("json") }

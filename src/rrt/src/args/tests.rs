@@ -240,7 +240,8 @@ fn update_names_only_what_was_given() {
 fn spec_features_and_plan() {
     assert!(matches!(ok(&["spec"]), Command::Spec { bundle: None, rootless: false }));
     assert!(matches!(ok(&["spec", "-b", "/b", "--rootless"]), Command::Spec { bundle: Some(_), rootless: true }));
-    assert!(matches!(ok(&["features"]), Command::Features));
+    assert!(matches!(ok(&["features"]), Command::Features { probe: false }));
+    assert!(matches!(ok(&["features", "-probe"]), Command::Features { probe: true }));
     let Command::Plan { options, json: true } = ok(&["plan", "--bundle", "/b", "--json"]) else { panic!() };
     assert_eq!(options.id, "ID");
     let Command::Plan { options, json: false } = ok(&["plan", "c"]) else { panic!() };

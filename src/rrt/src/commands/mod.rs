@@ -38,7 +38,7 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
     match command {
         Command::Help(text) => return print(text.as_bytes()),
         Command::Version => return print(report::version(program).as_bytes()),
-        Command::Features => return report::features(),
+        Command::Features { probe } => return report::features(probe),
         Command::Spec { bundle, rootless } => return report::spec(bundle.as_deref(), rootless),
         _ => {}
     }
@@ -78,7 +78,7 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
         Command::Ps { id, format, args } => ps::run(&runtime, &id, format, &args),
         Command::Events { id, interval, once } => events::run(&runtime, &id, interval, once),
         Command::Update { id, resources } => update::run(&runtime, &id, resources),
-        Command::Help(_) | Command::Version | Command::Features | Command::Spec { .. } => Ok(0),
+        Command::Help(_) | Command::Version | Command::Features { .. } | Command::Spec { .. } => Ok(0),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::args::Format;
 use crate::table;
 use rrt_runtime::features;
 use rrt_runtime::spec_template::{self, For};
-use rrt_runtime::{CreateOptions, Error, Runtime};
+use rrt_runtime::{CreateOptions, Error, Runtime, probe as kernel};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -59,8 +59,9 @@ pub fn plan(runtime: &Runtime, options: &CreateOptions, as_json: bool) -> Result
 }
 
 /// `features`. CRI-O reads stdout and stderr together, so nothing else may be said.
-pub fn features() -> Result<u8, Failure> {
-    let mut out = serde_json::to_vec_pretty(&features::document(VERSION, COMMIT)).expect("a document is plain data");
+pub fn features(probe: bool) -> Result<u8, Failure> {
+    let document = if probe { kernel::document() } else { features::document(VERSION, COMMIT) };
+    let mut out = serde_json::to_vec_pretty(&document).expect("a document is plain data");
     out.push(b'\n');
     print(&out)
 }
