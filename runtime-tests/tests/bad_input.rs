@@ -228,6 +228,6 @@ fn the_cure_is_in_the_line() {
     }
     let c = Container::new().with("/linux/intelRdt", json!({ "closID": "x" }));
     refused(&c, &["not supported yet", "linux.intelRdt"]);
-    let c = Container::new().with("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }));
-    refused(&c, &["not supported yet", "linux.seccomp"]);
+    let c = Container::new().with("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY" }));
+    refused(&c, &["linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY"]);
 }

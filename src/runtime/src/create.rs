@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
 use crate::time::Rfc3339;
 use crate::trees::Trees;
-use crate::{CreateOptions, Runtime, hooks, id_maps, log, lsm, mounts, notify};
+use crate::{CreateOptions, Runtime, hooks, id_maps, log, lsm, mounts, notify, seccomp};
 use rrt_cgroups::{Cgroup, SubCgroups};
 use rrt_oci::Spec;
 use rrt_sys::process::{Child, SingleThreaded, clone3};
@@ -69,6 +69,10 @@ impl Runtime {
         let mut plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
         plan.process.fit_to_kernel()?;
+        if let Some(filter) = &plan.process.seccomp {
+            filter.tell();
+            seccomp::check_agent(filter)?;
+        }
         log::debug(format!("create {:?}: {} mounts, handshake {:?}", plan.id, plan.mounts.len(), plan.turns));
         launch::require_inherited(plan.inherited_fds)?;
         let terminal = options.console_socket.as_deref();
@@ -123,6 +127,7 @@ impl Runtime {
         // What will exist is written down before it does.
         let mut state = plan_state(plan, process, facts);
         dir.write(&state)?;
+        dir.write_filter(plan.process.seccomp.as_ref())?;
 
         // The cgroup with its limits before the process: it is never without them.
         let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
@@ -310,6 +315,7 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
         own_pid_namespace: ns.is_new(kind::PID),
         personality: plan.personality,
         memory_policy: plan.memory_policy.clone(),
+        seccomp: plan.process.seccomp.clone(),
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         hooks: crate::hooks::HooksPlan {
@@ -415,6 +421,9 @@ impl Created {
     pub(crate) fn start(&self) -> Result<()> {
         let state = self.state.for_hooks(Status::Created);
         self.channel.start(state)?;
-        self.channel.await_exec()
+        self.channel.await_exec(&mut |number| {
+            let (pidfd, pid) = (self.init.pidfd.as_fd(), self.init.pid);
+            seccomp::hand_over(&self.state, Status::Created, pidfd, pid, number)
+        })
     }
 }

@@ -17,7 +17,7 @@ use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
 use crate::state::{Init, State, StateDir, Status};
-use crate::{ExecOptions, Runtime, id_maps, log, lsm};
+use crate::{ExecOptions, Runtime, id_maps, log, lsm, seccomp};
 use rrt_cgroups::SubCgroups;
 use rrt_oci::{Capabilities, Capability, LinuxCapabilities, Process};
 use rrt_sys::path::{self, Root};
@@ -38,7 +38,7 @@ impl Runtime {
         let dir = StateDir::open_unlocked(&self.root, &options.id)?;
         let state = dir.require()?;
         check_status(&state, &dir, options.ignore_paused)?;
-        let plan = plan(&state, options)?;
+        let plan = plan(&dir, &state, options)?;
         launch::require_inherited(options.preserve_fds)?;
         let endpoints = Endpoints::open(
             &plan,
@@ -53,7 +53,10 @@ impl Runtime {
                 // Before the program runs: the first thing it asks may be the terminal's size.
                 let terminal = master.as_ref().map(|m| Terminal::take_over(m.as_fd())).transpose()?;
                 channel.send(&Frame::Start(String::new()), None)?;
-                channel.await_exec()?;
+                channel.await_exec(&mut |number| match &made {
+                    Some(child) => seccomp::hand_over(&state, Status::Running, child.pidfd.as_fd(), child.pid, number),
+                    None => Err(Error::Init("a seccomp listener of no process".into())),
+                })?;
                 match (&signals, &made) {
                     (Some(signals), Some(child)) => {
                         Ok(foreground::stand_in(child, signals, terminal.as_ref(), None)?.code())
@@ -275,12 +278,12 @@ impl Joiner<'_> {
         }
         keep_inherited(self.inherited)?;
         self.channel.send(&Frame::Executing, None)?;
-        Err(program.exec())
+        Err(program.exec(&self.channel))
     }
 }
 
 /// What is to be executed: the document of `--process`, or the container's own process with the flags over it.
-fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
+fn plan(dir: &StateDir, state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
     let process = match &options.process {
         Some(file) => {
             let bytes = std::fs::read(file).doing(|| format!("--process: read {file:?}"))?;
@@ -297,7 +300,9 @@ fn plan(state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
     let host = Grantable::new(own, state.namespaces & kind::USER != 0, lsm);
     let planned = ProcessPlan::plan(&process, "process", host)?;
     planned.warnings.iter().for_each(log::warn);
-    let mut process = ProcessPlan { landlock, ..planned.process };
+    // Whatever the process is to be, it is under the container's filter.
+    let seccomp = state.seccomp.clone().map(|filter| dir.read_filter(filter)).transpose()?;
+    let mut process = ProcessPlan { landlock, seccomp, ..planned.process };
     process.fit_to_kernel()?;
     Ok(process)
 }

@@ -22,7 +22,14 @@ pub fn document(version: &str, commit: &str) -> Value {
             "namespaces": NAMESPACES,
             "capabilities": rrt_sys::creds::capability_names(),
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
-            "seccomp": { "enabled": false },
+            "seccomp": {
+                "enabled": true,
+                "actions": rrt_seccomp::ACTIONS,
+                "operators": rrt_seccomp::OPERATORS,
+                "archs": rrt_seccomp::architectures(),
+                "knownFlags": rrt_seccomp::FLAGS,
+                "supportedFlags": rrt_seccomp::FLAGS,
+            },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
@@ -42,6 +49,7 @@ pub fn document(version: &str, commit: &str) -> Value {
             crate::annotations::PREFIX,
             crate::lsm::MOUNT_CONTEXT_TYPE,
             crate::criu::options::CONFIG_ANNOTATION,
+            crate::seccomp::RECEIVER,
         ],
     })
 }
@@ -72,9 +80,25 @@ mod tests {
     }
 
     #[test]
+    fn seccomp_is_told_in_the_specifications_words() {
+        let value = document("", "");
+        let seccomp = &value["linux"]["seccomp"];
+        let count = |key: &str| seccomp[key].as_array().map(Vec::len);
+        assert_eq!(
+            ["actions", "operators", "archs", "knownFlags", "supportedFlags"].map(count),
+            [9, 7, 23, 4, 4].map(Some)
+        );
+        // Each of them is one that a profile may have.
+        let profile = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": seccomp["archs"], "flags": seccomp["knownFlags"],
+        });
+        serde_json::from_value::<rrt_oci::LinuxSeccomp>(profile).unwrap();
+    }
+
+    #[test]
     fn what_is_not_built_is_said_to_be_off() {
         let value = document("", "");
-        for key in ["seccomp", "intelRdt", "netDevices"] {
+        for key in ["intelRdt", "netDevices"] {
             assert_eq!(value["linux"][key]["enabled"], false, "{key}");
         }
     }

@@ -17,7 +17,9 @@
 //!      <- Go     after each
 //!   then the start gate (`create`) or this same socket (`run`, `exec`):
 //!      <- Start  with the container's state for the startContainer hooks
-//!   Executing    the next call is execve; then
+//!   Executing    the next call is execve, or with a seccomp filter its loading and then execve; then
+//!   Listener n   the filter is loaded, and its listener is my fd n  -> fetched and sent to the agent
+//!      <- Go
 //!   end of file: execve has closed the socket, the program runs. Without `Executing` before it: the child was killed
 //!   Failed {stage, text}  at any time, instead of a turn or after Start; the child then ends
 //! ```
@@ -26,7 +28,7 @@
 //! parent is gone reads end of file and ends; a parent whose child is gone reads end of file and reaps it.
 
 use crate::error::{Doing, Error, Result};
-use rrt_sys::socket;
+use rrt_sys::{path, socket};
 use serde::Serialize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -72,6 +74,8 @@ pub enum Frame {
     Failed(String),
     /// The child's next call is execve.
     Executing,
+    /// The child's seccomp filter has a listener, its fd of this number.
+    Listener(i32),
 }
 
 /// The longest packet either side sends: a state document with a container's annotations fits. A longer text is cut.
@@ -90,6 +94,7 @@ impl Frame {
     pub fn encode(&self) -> Vec<u8> {
         let (kind, body): (u8, &[u8]) = match self {
             Frame::Turn(t) => return vec![1, *t as u8],
+            Frame::Listener(number) => return Frame::listener(*number).to_vec(),
             Frame::Go => (2, b""),
             Frame::Executing => (5, b""),
             Frame::Start(text) => (3, text.as_bytes()),
@@ -112,8 +117,15 @@ impl Frame {
             (3, _) => Some(Frame::Start(text())),
             (4, _) => Some(Frame::Failed(text())),
             (5, []) => Some(Frame::Executing),
+            (6, _) => body.try_into().ok().map(|number| Frame::Listener(i32::from_ne_bytes(number))),
             _ => None,
         }
+    }
+
+    /// The packet of [`Frame::Listener`], without an allocation: under a seccomp filter there may be no memory to be had.
+    fn listener(number: i32) -> [u8; 5] {
+        let [a, b, c, d] = number.to_ne_bytes();
+        [6, a, b, c, d]
     }
 }
 
@@ -178,15 +190,41 @@ impl Channel {
         }
     }
 
-    /// Parent: waits for the child to execute its program: `Executing`, then end of file.
+    /// Child, under its seccomp filter: tells the number of the filter's listener, and waits until the parent has it. Two calls,
+    /// read(2) and write(2), and no more: the profile may not forbid these (`rrt_seccomp::compile` sees to it).
+    pub fn tell_listener(&self, number: i32) -> Result<()> {
+        let doing = || "hand over the seccomp listener".to_string();
+        path::write_once(&self.0, &Frame::listener(number)).doing(doing)?;
+        let mut answer = [0; 2];
+        match path::read_some(self.0.as_fd(), &mut answer).doing(doing)? {
+            1 if answer[0] == 2 => Ok(()),
+            _ => Err(Error::Init("the runtime has not taken the seccomp listener".into())),
+        }
+    }
+
+    /// Child: reports a failure, by write(2) if a seccomp filter forbids the usual call.
+    pub fn report(&self, error: Error) {
+        let frame = Frame::failed(error);
+        // If nobody is there, nobody is left to be told.
+        if self.send(&frame, None).is_err() {
+            let _ = path::write_once(&self.0, &frame.encode());
+        }
+    }
+
+    /// Parent: waits for the child to execute its program: `Executing`, then end of file. `listener` takes the number of the child's
+    /// seccomp listener, before the child can go on.
     ///
     /// # Errors
     /// What the child reports, or that it ended before.
-    pub fn await_exec(&self) -> Result<()> {
+    pub fn await_exec(&self, listener: &mut dyn FnMut(i32) -> Result<()>) -> Result<()> {
         let mut executing = false;
         loop {
             match self.receive() {
                 Ok(Some((Frame::Executing, _))) => executing = true,
+                Ok(Some((Frame::Listener(number), _))) if executing => {
+                    listener(number)?;
+                    self.send(&Frame::Go, None)?;
+                }
                 Ok(Some((Frame::Failed(text), _))) => return Err(Error::Init(text)),
                 Ok(Some((other, _))) => return Err(Error::Init(format!("{other:?} instead of the program"))),
                 Ok(None) if executing => return Ok(()),
@@ -229,6 +267,7 @@ mod tests {
         for frame in turns.into_iter().chain([
             Frame::Go,
             Frame::Executing,
+            Frame::Listener(7),
             Frame::Start("{}".into()),
             Frame::Failed("x: é".into()),
         ]) {
@@ -238,7 +277,7 @@ mod tests {
 
     #[test]
     fn rubbish_is_no_frame() {
-        for bytes in [&b""[..], &[0], &[1], &[1, 0], &[1, 8], &[1, 1, 1], &[2, 0], &[9, 9]] {
+        for bytes in [&b""[..], &[0], &[1], &[1, 0], &[1, 8], &[1, 1, 1], &[2, 0], &[6, 1, 2, 3], &[9, 9]] {
             assert_eq!(Frame::decode(bytes), None, "{bytes:?}");
         }
     }

@@ -93,7 +93,18 @@ pub fn run(
     cwd: &Path,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, stop))
+    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, stop, &|| Ok(())))
+}
+
+/// The same for hooks that run in the place of the program: under its filter of system calls, which `confine` loads.
+pub fn run_confined(
+    token: &SingleThreaded,
+    hooks: &[HookPlan],
+    state: &str,
+    cwd: &Path,
+    confine: &dyn Fn() -> rrt_sys::Result<()>,
+) -> Result<()> {
+    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, None, confine))
 }
 
 fn run_one(
@@ -102,6 +113,7 @@ fn run_one(
     state: &str,
     cwd: &Path,
     stop: Option<BorrowedFd<'_>>,
+    confine: &dyn Fn() -> rrt_sys::Result<()>,
 ) -> Result<()> {
     let c =
         |bytes: &[u8]| CString::new(bytes).map_err(|_| config(&hook.property, "path, args or env contain a NUL byte"));
@@ -109,7 +121,7 @@ fn run_one(
     let envp = hook.env.iter().map(|e| c(e.as_bytes())).collect::<Result<_>>()?;
     let path = c(hook.path.as_os_str().as_bytes())?;
     let timeout = hook.timeout.map(Duration::from_secs);
-    let outcome = spawn::run(token, &path, &ExecArgs::new(argv, envp), state.as_bytes(), cwd, timeout, stop)
+    let outcome = spawn::run(token, &path, &ExecArgs::new(argv, envp), state.as_bytes(), cwd, timeout, stop, confine)
         .doing(|| format!("error running hook {} ({:?})", hook.property, hook.path))?;
     let problem = match (outcome.exit, hook.timeout) {
         (Some(Exit::Code(0)), _) => return Ok(()),

@@ -210,10 +210,11 @@ impl Init<'_> {
         // Without an environment of its own such a hook has the program's, in whose place it runs.
         let mut start_container = plan.hooks.start_container.clone();
         start_container.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = plan.process.env.clone());
-        hooks::run(token, &start_container, &state, &plan.process.cwd, None)?;
+        // In the program's place, so under its filter (as in runc).
+        hooks::run_confined(token, &start_container, &state, &plan.process.cwd, &|| program.confine_hook())?;
         keep_inherited(plan.inherited_fds)?;
         self.channel.send(&Frame::Executing, None)?;
-        Err(program.exec())
+        Err(program.exec(&self.channel))
     }
 
     /// The kernel forgets the parent's death signal whenever ids change (prctl(2), PR_SET_PDEATHSIG); a parent that ended in

@@ -45,6 +45,7 @@ mod rebirth;
 mod restore;
 mod rootfs;
 pub mod seal;
+mod seccomp;
 pub mod spec_template;
 mod start;
 mod state;

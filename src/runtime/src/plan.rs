@@ -15,6 +15,7 @@ use crate::mounts::{MountKind, MountPlan, clean};
 use crate::namespaces::{NamespacePlan, describe, kind};
 use crate::process::{Grantable, ProcessPlan};
 use crate::rootfs::RootPlan;
+use crate::seccomp::SeccompPlan;
 use crate::sysctl::{self, SysctlPlan};
 use crate::{CgroupManager, CreateOptions};
 use rrt_cgroups::{Cgroup, CgroupPlan, DeviceRule, HostCgroups, Version};
@@ -122,6 +123,9 @@ impl Plan {
         require_user_namespace(&namespaces, unprivileged, host)?;
         let id_maps = Writers::new(&namespaces, host);
         id_maps.check_groups(&process)?;
+        if let Some(profile) = linux.seccomp() {
+            process.seccomp = Some(SeccompPlan::new(profile, &annotations, &mut warnings)?);
+        }
 
         let root =
             RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, options.no_pivot)?;
@@ -222,7 +226,6 @@ fn check_version(spec: &Spec) -> Result<()> {
 /// Properties that later versions build: an error each, never silence.
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let given = [
-        (linux.seccomp().is_some(), "linux.seccomp"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
     ];
@@ -495,7 +498,10 @@ impl Plan {
         if self.root.readonly {
             writeln!(f, "  read-only /")?;
         }
-        writeln!(f, "  seccomp: none")?;
+        match &self.process.seccomp {
+            Some(filter) => writeln!(f, "  seccomp, loaded last: {filter}")?,
+            None => writeln!(f, "  seccomp: none")?,
+        }
         if let Some(persona) = self.personality {
             writeln!(f, "  personality {persona:#x}")?;
         }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result, config};
 use crate::landlock::LandlockPlan;
 use crate::lsm::{Labels, Modules};
 use crate::namespaces::require_mapped;
+use crate::seccomp::SeccompPlan;
 use rrt_oci::{Capabilities, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
 use rrt_sys::creds::CapBits;
 use rrt_sys::limits::{Rlimit, SchedAttr};
@@ -49,6 +50,8 @@ pub struct ProcessPlan {
     pub landlock: Option<LandlockPlan>,
     /// `apparmorProfile` and `selinuxLabel`
     pub labels: Labels,
+    /// `linux.seccomp`, of the container.
+    pub seccomp: Option<SeccompPlan>,
     /// `terminal`
     pub terminal: bool,
     /// `consoleSize`: rows and columns.
@@ -131,6 +134,7 @@ impl ProcessPlan {
             // No property of `process`: the caller has the annotations.
             landlock: None,
             labels: Labels::plan(process, at, host.lsm)?,
+            seccomp: None,
             terminal: process.terminal().unwrap_or(false),
             console_size: console_size(process, at)?,
         };

@@ -4,6 +4,7 @@
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{Channel, Turn};
 use crate::process::{ProcessPlan, rlimit_name};
+use rrt_sys::creds::CapBits;
 use rrt_sys::path::{self, Root};
 use rrt_sys::process::{self, ExecArgs, inherited_fd};
 use rrt_sys::{FileType, OFlags, creds, errno, limits, major, minor};
@@ -12,9 +13,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 /// A program ready to be executed.
-pub struct Program {
+pub struct Program<'a> {
     path: CString,
     args: ExecArgs,
+    plan: &'a ProcessPlan,
+    /// Permitted beyond the plan, to load the seccomp filter.
+    kept: CapBits,
 }
 
 /// The umask of a process that is given none.
@@ -23,7 +27,7 @@ pub const UMASK: u32 = 0o022;
 /// How much of the container's /etc/passwd is read to find a home directory, in bytes.
 const PASSWD_LIMIT: usize = 1 << 20;
 
-impl Program {
+impl<'a> Program<'a> {
     /// Turns this process into what the plan says, and finds the program. The order is the point:
     ///
     /// 1. what needs privileges: scheduling, limits, the owner of the standard streams;
@@ -35,11 +39,11 @@ impl Program {
     ///
     /// `user_namespace`: the parent sets the limits; `may_deny_groups`: this user namespace may deny setgroups.
     pub fn prepare(
-        plan: &ProcessPlan,
+        plan: &'a ProcessPlan,
         channel: &Channel,
         user_namespace: bool,
         may_deny_groups: bool,
-    ) -> Result<Program> {
+    ) -> Result<Program<'a>> {
         if let Some(attr) = plan.scheduler {
             limits::set_scheduler(attr).doing(|| "process.scheduler".into())?;
         }
@@ -62,7 +66,7 @@ impl Program {
             process::set_no_new_privileges().doing(|| "process.noNewPrivileges".into())?;
         }
         let entered = process::chdir(&plan.cwd);
-        become_user(plan, may_deny_groups)?;
+        let kept = become_user(plan, may_deny_groups)?;
         process::umask(plan.umask.unwrap_or(UMASK));
         match entered {
             Err(e) if e.is(errno::EACCES) || e.is(errno::EPERM) => process::chdir(&plan.cwd),
@@ -70,45 +74,57 @@ impl Program {
         }
         .doing(|| format!("chdir to process.cwd ({:?})", plan.cwd))?;
         check_cwd(&plan.cwd)?;
-        Program::find(plan, home)
+        let (path, args) = find(plan, home)?;
+        Ok(Program { path, args, plan, kept })
     }
 
-    fn find(plan: &ProcessPlan, home: Option<String>) -> Result<Program> {
-        let c = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Init(format!("{s:?} contains a NUL byte")));
-        let argv = plan.args.iter().map(c).collect::<Result<_>>()?;
-        // An empty HOME counts as none, and gives way.
-        let given = plan.env.iter().filter(|e| home.is_none() || !e.starts_with("HOME="));
-        let envp = given.chain(home.iter()).map(c).collect::<Result<_>>()?;
-        let args = ExecArgs::new(argv, envp);
-        let name = &plan.args[0];
-        if name.contains('/') {
-            let path = c(name)?;
-            return match args.check(&path) {
-                Ok(()) => Ok(Program { path, args }),
-                Err(e) => Err(cannot_execute(name, &e)),
-            };
+    /// Loads the seccomp filter, then execve(2); returns only on failure. Nothing may come between the two, and nothing of what the
+    /// filter could forbid: no memory is asked for, no fd closed.
+    pub fn exec(&self, channel: &Channel) -> Error {
+        if let Some(filter) = &self.plan.seccomp
+            && let Err(e) = filter.confine(&self.plan.capabilities, self.kept, channel)
+        {
+            return e;
         }
-        let mut denied = None;
-        // A relative entry of PATH would find programs in whatever directory the container is started in.
-        for dir in plan.path().split(':').filter(|d| d.starts_with('/')) {
-            let path = c(&format!("{dir}/{name}"))?;
-            match args.check(&path) {
-                Ok(()) => return Ok(Program { path, args }),
-                Err(e) if e.is(errno::EACCES) => denied = Some(e),
-                Err(_) => {}
-            }
-        }
-        Err(match denied {
-            Some(e) => cannot_execute(name, &e),
-            None => Error::Init(format!("exec: {name:?}: executable file not found in $PATH (process.args[0])")),
-        })
-    }
-
-    /// execve(2); returns only on failure.
-    pub fn exec(&self) -> Error {
         let e = self.args.exec(&self.path);
         cannot_execute(&self.path.to_string_lossy(), &e)
     }
+
+    /// The last step of a hook that runs in the program's place.
+    pub fn confine_hook(&self) -> rrt_sys::Result<()> {
+        self.plan.seccomp.as_ref().map_or(Ok(()), |f| f.confine_hook(&self.plan.capabilities, self.kept))
+    }
+}
+
+fn find(plan: &ProcessPlan, home: Option<String>) -> Result<(CString, ExecArgs)> {
+    let c = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Init(format!("{s:?} contains a NUL byte")));
+    let argv = plan.args.iter().map(c).collect::<Result<_>>()?;
+    // An empty HOME counts as none, and gives way.
+    let given = plan.env.iter().filter(|e| home.is_none() || !e.starts_with("HOME="));
+    let envp = given.chain(home.iter()).map(c).collect::<Result<_>>()?;
+    let args = ExecArgs::new(argv, envp);
+    let name = &plan.args[0];
+    if name.contains('/') {
+        let path = c(name)?;
+        return match args.check(&path) {
+            Ok(()) => Ok((path, args)),
+            Err(e) => Err(cannot_execute(name, &e)),
+        };
+    }
+    let mut denied = None;
+    // A relative entry of PATH would find programs in whatever directory the container is started in.
+    for dir in plan.path().split(':').filter(|d| d.starts_with('/')) {
+        let path = c(&format!("{dir}/{name}"))?;
+        match args.check(&path) {
+            Ok(()) => return Ok((path, args)),
+            Err(e) if e.is(errno::EACCES) => denied = Some(e),
+            Err(_) => {}
+        }
+    }
+    Err(match denied {
+        Some(e) => cannot_execute(name, &e),
+        None => Error::Init(format!("exec: {name:?}: executable file not found in $PATH (process.args[0])")),
+    })
 }
 
 /// Go's wording, which podman and Docker match to choose the exit codes 126 and 127.
@@ -130,7 +146,8 @@ pub fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
     })
 }
 
-fn become_user(plan: &ProcessPlan, may_deny_groups: bool) -> Result<()> {
+/// Returns what stays permitted beyond the plan: execve will take it away, being in no set that execve passes on.
+fn become_user(plan: &ProcessPlan, may_deny_groups: bool) -> Result<CapBits> {
     let caps = &plan.capabilities;
     let doing = |what: &'static str| move || format!("process.{what}");
     creds::limit_bounding_set(caps.bounding).doing(doing("capabilities.bounding"))?;
@@ -141,9 +158,14 @@ fn become_user(plan: &ProcessPlan, may_deny_groups: bool) -> Result<()> {
         done => done.doing(doing("user.additionalGids"))?,
     }
     creds::set_ids(plan.uid, plan.gid).doing(doing("user"))?;
-    creds::set_capabilities(caps.effective, caps.permitted, caps.inheritable).doing(doing("capabilities"))?;
+    let kept = match plan.seccomp.as_ref().map_or(0, |f| f.needs(plan.no_new_privileges)) {
+        0 => 0,
+        needed => needed & creds::permitted_set().doing(doing("capabilities"))?,
+    };
+    creds::set_capabilities(caps.effective, caps.permitted | kept, caps.inheritable).doing(doing("capabilities"))?;
     creds::keep_capabilities(false).doing(doing("capabilities"))?;
-    creds::set_ambient(caps.ambient).doing(doing("capabilities.ambient"))
+    creds::set_ambient(caps.ambient).doing(doing("capabilities.ambient"))?;
+    Ok(kept)
 }
 
 /// Gives the standard streams to the user, so that a program can open `/dev/stdout` again. The null device is everybody's

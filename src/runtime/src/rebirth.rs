@@ -58,7 +58,6 @@ pub fn in_child(token: &SingleThreaded, work: impl FnOnce() -> Result<()>) -> Re
 
 /// The end of every child that could not become its program.
 pub fn report_and_exit(channel: &Channel, error: crate::Error) -> ! {
-    // The other side may be gone; then nobody is left to be told.
-    let _ = channel.send(&Frame::failed(error), None);
+    channel.report(error);
     process::exit_now(1)
 }

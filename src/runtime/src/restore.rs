@@ -177,6 +177,7 @@ impl Order<'_> {
         let external = external::sources(&directories.images, plan, &places.sources)?;
         let pipes = pipes(&directories.images)?;
         dir.write(&state)?;
+        dir.write_filter(plan.process.seccomp.as_ref())?;
 
         let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
         state.cgroup = cgroup.saved();

@@ -7,7 +7,7 @@ use crate::handshake::Channel;
 use crate::hooks;
 use crate::notify::Proxy;
 use crate::state::{GATE, State, StateDir, Status};
-use crate::{RunOptions, Runtime};
+use crate::{RunOptions, Runtime, seccomp};
 use rrt_sys::process::SingleThreaded;
 use rrt_sys::signal::Signals;
 use rrt_sys::{process, socket};
@@ -34,7 +34,8 @@ impl Runtime {
         let gate = socket::connect_at(dir.fd(), GATE).doing(|| "reach the waiting init".into())?;
         let channel = Channel::from_fd(gate);
         channel.start(state.for_hooks(Status::Created))?;
-        channel.await_exec()?;
+        channel
+            .await_exec(&mut |number| seccomp::hand_over(&state, Status::Created, pidfd.as_fd(), init.pid, number))?;
         crate::log::debug(format!("start {id:?}: the program runs"));
         // It tells `created` from `running` no more, and a second `start` should not find it.
         let _ = std::fs::remove_file(dir.path().join(GATE));

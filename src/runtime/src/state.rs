@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ROOT/ID/state.json   the document: who the container is and what later commands need; config.json is not read again
+//! ROOT/ID/seccomp.bpf  the compiled seccomp filter, if there is one, as seccomp(2) takes it
 //! ROOT/ID/start.sock   the start gate, while the container waits for `start`
 //! ROOT/ID/notify/      the sd_notify socket, if there is one
 //! ```
@@ -12,6 +13,7 @@
 use crate::error::{Doing, Error, InFile, Result};
 use crate::hooks::HooksPlan;
 use crate::memory_policy::MemoryPolicyPlan;
+use crate::seccomp::SeccompPlan;
 use rrt_cgroups::{Cgroup, FreezerState, SavedCgroup};
 use rrt_sys::path;
 use rrt_sys::{OFlags, errno};
@@ -24,6 +26,8 @@ use std::path::{Path, PathBuf};
 
 /// The name of the document.
 const FILE: &str = "state.json";
+/// The name of the seccomp filter.
+const FILTER: &str = "seccomp.bpf";
 /// The name of the start gate.
 pub const GATE: &str = "start.sock";
 
@@ -62,6 +66,9 @@ pub struct State {
     /// `linux.memoryPolicy`, as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicyPlan>,
+    /// Its seccomp filter, under which `exec` is as well; the program is in a file of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<SeccompPlan>,
     /// The name of its session keyring, which `exec` joins; absent with `--no-new-keyring`.
     pub keyring: Option<String>,
     /// Its cgroups.
@@ -263,6 +270,18 @@ impl StateDir {
         let temporary = self.path.join(".state.json");
         fs::File::create(&temporary).and_then(|mut f| f.write_all(&json)).doing(doing)?;
         fs::rename(&temporary, self.path.join(FILE)).doing(doing)
+    }
+
+    /// Writes the seccomp filter. Before init exists, so that nobody reads half of it.
+    pub fn write_filter(&self, filter: Option<&SeccompPlan>) -> Result<()> {
+        let Some(filter) = filter else { return Ok(()) };
+        let file = self.path.join(FILTER);
+        fs::write(&file, &filter.program).doing(|| format!("write {file:?}"))
+    }
+
+    /// Puts the program that was kept into a filter.
+    pub fn read_filter(&self, filter: SeccompPlan) -> Result<SeccompPlan> {
+        Ok(SeccompPlan { program: crate::seccomp::read_program(&self.path.join(FILTER))?, ..filter })
     }
 
     /// Reads the document; `None` when `create` was killed before it wrote it.

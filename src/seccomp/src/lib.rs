@@ -37,6 +37,11 @@ pub use rules::{ACTIONS, FLAGS, OPERATORS};
 
 use rrt_oci::{Arch, LinuxSeccomp};
 
+/// The names of the architectures that a profile may have.
+pub fn architectures() -> Vec<&'static str> {
+    arch::ALL.iter().map(|(_, name)| *name).collect()
+}
+
 /// One instruction, `struct sock_filter` of linux/filter.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Insn {
@@ -131,6 +136,11 @@ pub fn compile(profile: &LinuxSeccomp, machine: Arch, fail_unknown: bool) -> Res
     };
     if own.always("execve").is_some_and(rules::denies) {
         return Err(Error::new("linux.seccomp", "denies `execve`, so no program could be started with it; allow it"));
+    }
+    if rules.notifies && own.always("read").is_some_and(rules::denies) {
+        let problem =
+            "SCMP_ACT_NOTIFY needs `read` to be allowed: by it the process waits until the listener is handed over";
+        return Err(Error::new("linux.seccomp", problem));
     }
     if rules.notifies && !own.always("write").is_some_and(rules::lets_happen) {
         let problem = "SCMP_ACT_NOTIFY needs `write` to be allowed: by it the runtime hands over the listener";

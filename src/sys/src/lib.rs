@@ -18,6 +18,7 @@ pub mod probe;
 pub mod process;
 pub mod regex;
 pub mod seal;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

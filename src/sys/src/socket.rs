@@ -95,15 +95,17 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Connects to a stream socket of the host's (a console or pidfd socket).
+/// Connects to a stream socket of the host's (a console or pidfd socket, a seccomp agent's). A leading `@` stands for the NUL byte of
+/// an abstract address.
 ///
 /// A path too long for sun_path is reached through its parent directory's fd.
 pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
     let call = || format!("connect({path:?})");
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).named(call)?;
     let parent;
-    let addr = match UnixAddr::new(path) {
-        Err(Errno::ENAMETOOLONG) => {
+    let abstract_name = path.as_os_str().as_bytes().strip_prefix(b"@");
+    let addr = match abstract_name.map_or_else(|| UnixAddr::new(path), UnixAddr::new_abstract) {
+        Err(Errno::ENAMETOOLONG) if abstract_name.is_none() => {
             let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             parent = crate::path::open_dir(dir)?;
             UnixAddr::new(&proc_fd(&parent).join(path.file_name().unwrap_or_default()))

@@ -24,10 +24,13 @@ pub struct Outcome {
 
 /// Runs `path` in `cwd` with `stdin` to read, and waits until it ends or `timeout` is over (then it is killed).
 ///
+/// `confine` is the helper's last step before `path` is executed; it may forbid any call but execve.
+///
 /// `stop` is watched too: when it becomes readable or hangs up, whatever the helper was for is gone, and it is killed.
 ///
 /// # Errors
 /// The execve error, or that of any call on the way.
+#[expect(clippy::too_many_arguments, reason = "one caller, and each is a different thing")]
 pub fn run(
     token: &SingleThreaded,
     path: &CString,
@@ -36,6 +39,7 @@ pub fn run(
     cwd: &Path,
     timeout: Option<Duration>,
     stop: Option<BorrowedFd<'_>>,
+    confine: &dyn Fn() -> Result<()>,
 ) -> Result<Outcome> {
     let input = memfd(stdin)?;
     let (output, output_end) = socket::pipe()?;
@@ -49,7 +53,8 @@ pub fn run(
             close_all_but(&[failure_end.as_raw_fd()])?;
             // A directory that is gone by now (a bundle at poststop) is no reason not to run it.
             let _ = crate::process::chdir(cwd);
-            signal::reset()
+            signal::reset()?;
+            confine()
         })();
         let error = setup.err().unwrap_or_else(|| args.exec(path));
         // The errno is enough: the parent knows the path. A full pipe is impossible for four bytes.
