@@ -57,7 +57,7 @@ impl Container {
         if let Some(env) = config["process"]["env"].as_array_mut() {
             env.push(json!(format!("RT_ID={id}")));
         }
-        Self {
+        let c = Self {
             root: dir.join("state"),
             binary: runtime().path.clone(),
             caller: None,
@@ -65,7 +65,9 @@ impl Container {
             id,
             dir,
             config,
-        }
+        };
+        // A user's is rootless, with all the ids that he can give it.
+        if rustix::process::geteuid().is_root() { c } else { c.rootless(0).with_lent_ids() }
     }
 
     /// Sets `process.args`.
@@ -162,11 +164,20 @@ impl Container {
                 options.retain(|o| o != "gid=5");
             }
         }
-        if let Some(linux) = self.config["linux"].as_object_mut() {
-            linux.remove("resources");
-        }
         let one = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
         self.namespace("user", "").with("/linux/uidMappings", one(uid)).with("/linux/gidMappings", one(gid))
+    }
+
+    /// Maps the ids that `RT_LENT` (`START:SIZE`) lends to the user, from 1 on.
+    ///
+    /// # Panics
+    /// When the variable is something else.
+    fn with_lent_ids(self) -> Self {
+        let Ok(range) = std::env::var("RT_LENT") else { return self };
+        let (start, size) = range.split_once(':').expect("RT_LENT is START:SIZE");
+        let [start, size] = [start, size].map(|n| n.parse::<u32>().expect("RT_LENT is two numbers"));
+        let lent = json!({ "containerID": 1, "hostID": start, "size": size });
+        self.with("/linux/uidMappings/-", lent.clone()).with("/linux/gidMappings/-", lent)
     }
 
     /// The uid that calls the runtime.

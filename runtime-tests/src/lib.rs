@@ -10,6 +10,7 @@
 //! | `RRT_BIN` | the `rrt` to test; without it the newest one in the target directory |
 //! | `CI` | a skip that `skips.allow` does not list fails |
 //! | `RT_SKIPS` | a file that gets a line for each skip |
+//! | `RT_LENT` | the ids lent to the user who runs the tests, `START:SIZE`, if he is not root (`hack/rootless`) |
 //! | `RT_RUN_KNOWN` | run the tests that [`known!`] would skip, to see whether the difference is still there |
 //! | `RT_EVERY_CALL` | kill and fail at every system call, not at some of them |
 //! | `RT_GUEST`, `RT_BUSYBOX` | ready static programs, for a machine without cargo or with busybox elsewhere |

@@ -302,6 +302,10 @@ impl Delegated {
         let mut dirs = Vec::new();
         for mount in runtime_tests::host_mounts().iter().filter(|m| m.contains(" - cgroup")) {
             let top = Path::new(mount.split(' ').nth(4).expect("a mount point"));
+            // Others may have mounted the same once more elsewhere.
+            if !top.starts_with("/sys/fs/cgroup") {
+                continue;
+            }
             let own = top.join(&name);
             fs::create_dir(&own).expect("a cgroup");
             let cpuset = ["cpuset.cpus", "cpuset.mems"];
@@ -609,6 +613,55 @@ fn root_of_a_user_namespace_needs_none_in_the_configuration() {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
     let uid = c.caller_uid();
     assert!(status.contains(&format!("Uid:\t{uid}\t")), "{status}");
+}
+
+/// What `spec --rootless` writes is a container that runs.
+#[test]
+fn the_document_of_spec_runs() {
+    let mut c = rootless();
+    c.write_config();
+    fs::remove_file(c.dir.join("config.json")).expect("remove config.json");
+    call_with(&c, "", "spec --rootless; true", "#", &[]).ok();
+    let document = fs::read_to_string(c.dir.join("config.json")).expect("config.json");
+    let document: Value = serde_json::from_str(&document).expect("JSON");
+    assert_eq!(document["linux"]["uidMappings"], json!([{ "containerID": 0, "hostID": c.caller_uid(), "size": 1 }]));
+    c.config = document;
+    let c = c.with("/process/terminal", json!(false)).with("/process/args", json!(["guest", "report"]));
+    let report = c.report();
+    assert_eq!(report["uids"], json!([0, 0, 0, 0]));
+    let mounts = report["mounts"].as_array().expect("mounts");
+    let options = |place: &str| mounts.iter().rfind(|m| m["target"] == place).map(|m| &m["options"]);
+    assert!(options("/sys").is_some_and(|o| o.as_array().is_some_and(|o| o.contains(&json!("ro")))), "{report}");
+}
+
+#[test]
+fn clock_offsets() {
+    known!("runc", "1.2", "time namespaces are runtime-spec 1.1");
+    let offsets = json!({ "monotonic": { "secs": 172_800, "nanosecs": 0 } });
+    let report = rootless().namespace("time", "").with("/linux/timeOffsets", offsets).report();
+    let uptime = fs::read_to_string("/proc/uptime").expect("uptime");
+    let uptime: f64 = uptime.split(' ').next().expect("a number").parse().expect("a number");
+    let monotonic = report["monotonic"].as_i64().expect("seconds");
+    assert!((monotonic - uptime as i64 - 172_800).abs() < 3600, "{report}");
+}
+
+#[test]
+fn a_container_that_waits_holds_nothing_of_the_host() {
+    let c = rootless().idle();
+    c.create(&[]).ok();
+    let open = fs::read_dir(format!("/proc/{}/fd", c.pid())).expect("its descriptors").flatten();
+    for fd in open {
+        let target = fs::read_link(fd.path()).unwrap_or_default();
+        let number: u32 = fd.file_name().to_string_lossy().parse().expect("a number");
+        assert!(number < 3 || target.to_string_lossy().contains(":["), "{number} -> {}", target.display());
+    }
+}
+
+#[test]
+fn exec_into_a_sub_cgroup_that_cannot_be() {
+    let c = rootless().idle().up();
+    known!("runc", "*", "the flag is ignored");
+    c.exec(&["--cgroup", "x"], &["true"]).fails(255, &["--cgroup x", "no cgroup"]);
 }
 
 /// A user namespace of another container of the same user.

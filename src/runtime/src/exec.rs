@@ -102,6 +102,9 @@ fn launch(
     }
     let cgroup = state.cgroup();
     let sub = SubCgroups::parse(&options.cgroup)?;
+    if !options.cgroup.is_empty() && cgroup.is_disabled() {
+        return Err(Error::Usage(format!("--cgroup {}: the container has no cgroup", options.cgroup.join(" "))));
+    }
     let unified = cgroup.unified_sub_dir(&sub)?;
     let tasks = cgroup.v1_tasks(&sub)?;
     let (channel, childs_end) = Channel::pair()?;

@@ -114,8 +114,11 @@ impl Init<'_> {
         }
         // unshare made the time namespace for our children only; its clocks can be set until somebody is in it.
         if plan.namespaces.is_new(kind::TIME) {
-            if !plan.namespaces.time_offsets.is_empty() {
-                self.channel.ask(Turn::TimeOffsets, None)?;
+            match plan.namespaces.time_offsets.as_str() {
+                "" => {}
+                // A user's parent may not: the file is that of the container's root.
+                offsets if plan.unprivileged => set_clocks(offsets)?,
+                _ => self.channel.ask(Turn::TimeOffsets, None)?,
             }
             let doing = || "linux.namespaces: enter the new time namespace".to_string();
             let ns = path::open(Path::new("/proc/self/ns/time_for_children"), OFlags::RDONLY).doing(doing)?;
@@ -143,6 +146,8 @@ impl Init<'_> {
         let proc = if plan.sysctl.is_empty() { None } else { Some(private_proc::whole()?) };
         let read_only_later = apply::apply_all(&root, &plan.mounts, trees.sources, &plan.cgroup_mounts)?;
         plan.dev.apply(&root, &trees.devices)?;
+        // Whoever looks at us while we wait for `start` finds nothing of the host's.
+        drop(trees.devices);
         make_cwd(&root, &plan.process.cwd)?;
 
         // The runtime's hooks see the finished mounts; the container's may still change them.
@@ -278,6 +283,15 @@ impl Init<'_> {
             }
         }
     }
+}
+
+/// Writes our own clock offsets, for which our files have to be our own for a moment.
+fn set_clocks(offsets: &str) -> Result<()> {
+    let doing = || "linux.timeOffsets: write timens_offsets".to_string();
+    process::set_dumpable(true).doing(doing)?;
+    let file = path::open(Path::new("/proc/self/timens_offsets"), OFlags::WRONLY).doing(doing)?;
+    path::write_once(&file, offsets.as_bytes()).doing(doing)?;
+    process::set_dumpable(false).doing(doing)
 }
 
 /// Makes every fd from 3 on close at execve, but the first `count`.

@@ -151,7 +151,7 @@ impl Plan {
         let domainname = named(spec.domainname(), &namespaces, "domainname")?;
         let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
         let hooks = HooksPlan::new(spec.hooks().as_ref())?;
-        let turns = turns(&namespaces, &hooks, &process);
+        let turns = turns(&namespaces, unprivileged, &hooks, &process);
         Ok(Plan {
             id: options.id.clone(),
             bundle: bundle.into(),
@@ -358,7 +358,7 @@ fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool, rootles
 }
 
 /// The questions of the handshake, in the order init.rs comes to them.
-fn turns(ns: &NamespacePlan, hooks: &HooksPlan, process: &ProcessPlan) -> Vec<Turn> {
+fn turns(ns: &NamespacePlan, unprivileged: bool, hooks: &HooksPlan, process: &ProcessPlan) -> Vec<Turn> {
     let mut turns = Vec::new();
     if ns.needs_second_clone() {
         turns.push(Turn::Born);
@@ -366,7 +366,7 @@ fn turns(ns: &NamespacePlan, hooks: &HooksPlan, process: &ProcessPlan) -> Vec<Tu
     if ns.is_new(kind::USER) {
         turns.push(Turn::MapIds);
     }
-    if !ns.time_offsets.is_empty() {
+    if !ns.time_offsets.is_empty() && !unprivileged {
         turns.push(Turn::TimeOffsets);
     }
     if hooks.before_pivot() {

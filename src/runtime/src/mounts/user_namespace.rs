@@ -12,6 +12,7 @@ impl MountPlan {
     ///
     /// * sysfs shows the network namespace of its maker, who must own that. With the host's network it is a bind of the host's, as
     ///   `runc spec --rootless` writes it and crun does by itself;
+    /// * procfs shows the pid namespace of its maker, and is treated in the same way;
     /// * `/sys`, bound read-only, is so with all that is mounted below it: the host's cgroups are (CVE-2023-25809);
     /// * an owner given as an option has to be mapped. devpts goes without: a pty belongs to its opener.
     pub fn suit_user_namespace(&mut self, ns: &NamespacePlan, warnings: &mut Vec<String>) -> Result<()> {
@@ -22,6 +23,10 @@ impl MountPlan {
             self.kind = MountKind::Bind { source: "/sys".into(), recursive: true };
             self.options.data.clear();
             self.options.set |= attr::RDONLY;
+        }
+        if self.is_type("proc") && !ns.has(kind::PID) {
+            self.kind = MountKind::Bind { source: "/proc".into(), recursive: true };
+            self.options.data.clear();
         }
         match &self.kind {
             MountKind::Bind { source, recursive: true } if source == Path::new("/sys") => {
@@ -80,7 +85,7 @@ impl MountPlan {
                 "proc" => Some(
                     "a user namespace may mount a procfs only where it sees one that nothing covers; inside of another container \
                      start that one with /proc unmasked (docker: --security-opt systempaths=unconfined, podman: unmask=ALL, \
-                     Kubernetes: procMount Unmasked), or bind its /proc with \"rbind\"; the container also needs a pid namespace",
+                     Kubernetes: procMount Unmasked), or bind its /proc with \"rbind\"",
                 ),
                 "sysfs" => Some(
                     "a user namespace may mount a sysfs only where it sees one that nothing covers, and with a network namespace of its \
@@ -119,11 +124,15 @@ mod tests {
     const NONE: &str = r#"{"namespaces":[{"type":"mount"}]}"#;
 
     #[test]
-    fn sysfs_without_its_network_namespace_is_the_hosts_read_only() {
+    fn what_the_kernel_makes_for_owners_only_is_bound() {
         let sysfs = r#"{"destination":"/sys","type":"sysfs","source":"sysfs","options":["nosuid"]}"#;
         let (mount, _) = suited(sysfs, ONE_ID).unwrap();
         assert!(matches!(&mount.kind, MountKind::Bind { source, recursive: true } if source == Path::new("/sys")));
         assert_eq!(mount.options.rec_set, attr::RDONLY);
+        let proc = r#"{"destination":"/proc","type":"proc","source":"proc","options":["nosuid"]}"#;
+        let (mount, _) = suited(proc, ONE_ID).unwrap();
+        assert!(matches!(&mount.kind, MountKind::Bind { source, recursive: true } if source == Path::new("/proc")));
+        assert!(suited(proc, NONE).unwrap().0.is_type("proc"));
         assert!(suited(sysfs, WITH_NETWORK).unwrap().0.is_type("sysfs"));
         assert!(suited(sysfs, NONE).unwrap().0.is_type("sysfs"));
     }
