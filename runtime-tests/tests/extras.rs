@@ -187,3 +187,51 @@ fn features_list_the_annotations() {
     let named = features["annotations"]["io.rrt.annotations"].as_str().unwrap_or_default();
     assert!(named.split(',').any(|n| n == "run.rrt.landlock"), "{features}");
 }
+
+#[test]
+fn wait_tells_the_exit_status_of_a_detached_container() {
+    known!("runc", "*", "has no wait");
+    for (script, status) in [("exit 7", 7), ("kill -9 $$", 0), ("exit 0", 0)] {
+        // As process 1 it cannot kill itself by a signal; the container is then killed from outside.
+        let by_signal = script.starts_with("kill");
+        let c = Container::new().sh(if by_signal { "sleep 3600" } else { script });
+        c.create(&[]).ok();
+        let mut waiter = c.spawn("wait", &[], &[]);
+        c.start().ok();
+        if by_signal {
+            c.kill("KILL").ok();
+        }
+        assert_eq!(waiter.wait(), 0, "{}", waiter.stdout());
+        assert_eq!(waiter.stdout(), format!("{}\n", if by_signal { 137 } else { status }), "{script}");
+        // Whoever comes afterwards is told that it is too late, or finds the zombie.
+        let late = c.call("wait", &[], &[]);
+        assert!(late.code == 0 || late.stderr.contains("container not running"), "{late}");
+    }
+}
+
+#[test]
+fn wait_for_one_that_is_not_there() {
+    known!("runc", "*", "has no wait");
+    Container::new().call("wait", &[], &[]).fails(1, &["does not exist"]);
+}
+
+#[test]
+fn init_killed_for_lack_of_memory_says_so_with_the_limit() {
+    known!("runc", "*", "says that a pipe was closed");
+    let mut seen = false;
+    // Where exactly it begins to be too little differs by kernel; somewhere here it is.
+    for pages in [2, 4, 8, 12, 16, 24, 32] {
+        let bytes = pages * 4096;
+        let c = Container::new().args(&["true"]).with("/linux/resources/memory", json!({ "limit": bytes }));
+        let out = c.create(&[]);
+        if out.code == 0 {
+            c.delete(&["--force"]).ok();
+            continue;
+        }
+        let limit = format!("linux.resources.memory.limit is {bytes}; raise it");
+        seen |= out.stderr.contains("killed by the kernel for lack of memory") && out.stderr.contains(&limit);
+        out.fails(1, &["linux.resources.memory.limit"]);
+        c.assert_gone();
+    }
+    assert!(seen, "no limit was one at which init gets killed");
+}

@@ -35,7 +35,7 @@ pub use cgroup::{Cgroup, FreezerState, SavedCgroup, SubCgroups};
 pub use device::{Access, DeviceKind, DeviceRule};
 pub use error::Error;
 pub use host::{Hierarchy, HostCgroups, Mode, Version};
-pub use oom::{OomNews, OomWatch};
+pub use oom::{OomKills, OomNews, OomWatch};
 pub use plan::{CgroupPlan, Manager, PlannedWrite, plan};
 pub use stats::{
     BlkIo, BlkIoEntry, Cpu, CpuSet, CpuUsage, HugeTlb, IntelRdt, Memory, MemoryEntry, Pids, Pressure, PressureData,

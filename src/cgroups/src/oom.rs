@@ -59,6 +59,33 @@ impl Cgroup {
     }
 }
 
+/// What a memory cgroup says after something in it was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OomKills {
+    /// How many of its processes the kernel has killed for lack of memory.
+    pub count: u64,
+    /// Its own limit in bytes; `None`: it has none, and a cgroup above it, or the machine, had no more.
+    pub limit: Option<u64>,
+}
+
+impl Cgroup {
+    /// How many processes of the container the kernel has killed for lack of memory, and under which limit. `None` without memory
+    /// controller, and where the kernel does not count (v1 before Linux 4.13).
+    pub fn oom_kills(&self) -> Option<OomKills> {
+        let v2 = self.unified().filter(|g| g.controllers.iter().any(|c| c == "memory"));
+        let group = self.v1("memory").or(v2)?;
+        let (events, limit) = match group.version {
+            Version::V1 => ("memory.oom_control", "memory.limit_in_bytes"),
+            Version::V2 => ("memory.events", "memory.max"),
+        };
+        let dir = Dir::open(&group.dir).ok()?;
+        let count = lookup(&dir.read(events).ok()?, "oom_kill")?.parse().ok()?;
+        // v1 has no word for "none", only the greatest number of pages.
+        let limit = dir.read(limit).ok().and_then(|t| t.trim_end().parse().ok()).filter(|l| *l < i64::MAX as u64 / 2);
+        Some(OomKills { count, limit })
+    }
+}
+
 fn watch_v1(dir: &Dir) -> rrt_sys::Result<OwnedFd> {
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|e| SysError::new("eventfd2", e.raw_os_error()))?;
@@ -150,6 +177,21 @@ mod tests {
     use super::*;
     use crate::cgroup::Group;
     use crate::testing::FakeDir;
+
+    #[test]
+    fn kills_come_with_the_limit() {
+        let oom = |version, files: &[(&str, &str)]| {
+            let fake = FakeDir::new("kills", files);
+            Cgroup { groups: vec![Group { version, controllers: vec!["memory".into()], dir: fake.path().into() }] }
+                .oom_kills()
+        };
+        let v2 = oom(Version::V2, &[("memory.events", "oom 3\noom_kill 2\n"), ("memory.max", "4096\n")]);
+        assert_eq!(v2, Some(OomKills { count: 2, limit: Some(4096) }));
+        let control = ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n");
+        let v1 = oom(Version::V1, &[control, ("memory.limit_in_bytes", "9223372036854771712\n")]);
+        assert_eq!(v1, Some(OomKills { count: 1, limit: None }));
+        assert_eq!(oom(Version::V1, &[("memory.oom_control", "under_oom 0\n")]), None);
+    }
 
     #[test]
     fn v2_counts_kills_and_sees_the_end() {

@@ -155,7 +155,7 @@ impl Runtime {
         let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
         let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
         score.take_back();
-        let child = made.init.insert(child.map_err(|e| cannot_clone(new, e))?);
+        let child = made.init.insert(child.map_err(|e| crate::oom::explain(cannot_clone(new, e), cgroup))?);
         for (kind, own) in way_back {
             namespace::join(&token, own.as_fd(), kind)
                 .doing(|| format!("return to the runtime's own {} namespace", name(kind)))?;
@@ -177,7 +177,7 @@ impl Runtime {
         };
         let master = launch::attend(&plan.turns, child, &channel, &plan.process, endpoints, &mut answers);
         made.hooks_ran = answers.hooks_ran;
-        let terminal = master?;
+        let terminal = master.map_err(|e| crate::oom::explain(e, &state.cgroup()))?;
         Ok((state, channel, terminal))
     }
 }
@@ -425,5 +425,6 @@ impl Created {
             let (pidfd, pid) = (self.init.pidfd.as_fd(), self.init.pid);
             seccomp::hand_over(&self.state, Status::Created, pidfd, pid, number)
         })
+        .map_err(|e| crate::oom::explain(e, &self.state.cgroup()))
     }
 }

@@ -62,6 +62,9 @@ pub enum Error {
     /// A process of ours inside the container reported this, or ended without a report.
     #[error("unable to start container process: {0}")]
     Init(String),
+    /// A process of ours inside the container was killed before it executed the program.
+    #[error("unable to start container process: {0}")]
+    Killed(String),
     /// A hook failed.
     #[error("{0}")]
     Hook(String),

@@ -150,7 +150,8 @@ fn launch(
         plan,
         endpoints,
         &mut Announce { plan, endpoints, rootless, unprivileged },
-    )?;
+    );
+    let master = master.map_err(|e| crate::oom::suspect(e, &cgroup))?;
     Ok((channel, master))
 }
 

@@ -254,7 +254,7 @@ pub fn state_text(text: String, file: Option<OwnedFd>) -> Result<String> {
 }
 
 fn killed_before_exec() -> Error {
-    Error::Init("the container's init was killed before it executed the program".into())
+    Error::Killed("the container's init was killed before it executed the program".into())
 }
 
 #[cfg(test)]

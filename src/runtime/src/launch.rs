@@ -141,16 +141,15 @@ pub fn attend(
 
 /// The child ended without a word.
 pub fn died(child: &Child) -> Error {
-    let (how, hint) = match child.wait() {
-        Ok(Exit::Signal(9)) => (
-            "was killed (SIGKILL)".into(),
-            "; by a `delete --force`, or by a memory limit below what the setup needs (linux.resources.memory.limit)",
-        ),
-        Ok(Exit::Signal(signal)) => (format!("was killed by signal {signal}"), ""),
-        Ok(Exit::Code(code)) => (format!("exited with {code}"), ""),
-        Err(e) => (e.to_string(), ""),
+    let how = match child.wait() {
+        Ok(Exit::Signal(9)) => {
+            return Error::Killed("the child was killed (SIGKILL) before the program was executed".into());
+        }
+        Ok(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+        Ok(Exit::Code(code)) => format!("exited with {code}"),
+        Err(e) => e.to_string(),
     };
-    Error::Init(format!("the child {how} before the program was executed{hint}"))
+    Error::Init(format!("the child {how} before the program was executed"))
 }
 
 /// Checks that the fds to be inherited are there and are the caller's: a number that the caller left free may by now be a

@@ -35,6 +35,7 @@ pub mod mounts;
 mod namespaces;
 mod notify;
 mod observe;
+mod oom;
 mod plan;
 mod private_proc;
 pub mod probe;
@@ -52,6 +53,7 @@ mod state;
 mod sysctl;
 pub mod time;
 mod trees;
+mod wait;
 
 pub use checkpoint::CheckpointOptions;
 pub use criu::options::{CriuOptions, ManageCgroups, NetworkLock};

@@ -35,7 +35,8 @@ impl Runtime {
         let channel = Channel::from_fd(gate);
         channel.start(state.for_hooks(Status::Created))?;
         channel
-            .await_exec(&mut |number| seccomp::hand_over(&state, Status::Created, pidfd.as_fd(), init.pid, number))?;
+            .await_exec(&mut |number| seccomp::hand_over(&state, Status::Created, pidfd.as_fd(), init.pid, number))
+            .map_err(|e| crate::oom::explain(e, &state.cgroup()))?;
         crate::log::debug(format!("start {id:?}: the program runs"));
         // It tells `created` from `running` no more, and a second `start` should not find it.
         let _ = std::fs::remove_file(dir.path().join(GATE));

@@ -146,6 +146,17 @@ impl Init {
         start_time(self.pid).is_some_and(|(time, alive)| alive && time == self.start_time)
     }
 
+    /// Whether the process lives, or is a zombie.
+    pub fn is_there(&self) -> bool {
+        start_time(self.pid).is_some_and(|(time, _)| time == self.start_time)
+    }
+
+    /// The wait status of the process while it is a zombie (proc_pid_stat(5) field 52).
+    pub fn zombie_status(&self) -> Option<i32> {
+        let stat = procfs::process::Process::new(self.pid).and_then(|p| p.stat()).ok()?;
+        (stat.starttime == self.start_time && stat.state == 'Z').then_some(stat.exit_code)?
+    }
+
     /// A pidfd of the process, checked to be the same one.
     ///
     /// # Errors

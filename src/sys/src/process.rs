@@ -174,6 +174,39 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     rustix::process::pidfd_open(id, PidfdFlags::empty()).named(call)
 }
 
+/// The wait status of a process that has ended and been reaped, from a pidfd that was opened while it lived; `None` while it is a
+/// zombie or lives. `PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux 6.15
+///
+/// # Errors
+/// EINVAL, ENOTTY or ESRCH on older kernels.
+pub fn reaped_status(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    /// `struct pidfd_info` of linux/pidfd.h, its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroupid: u64,
+        pids_and_ids: [u32; 11],
+        exit_code: i32,
+    }
+    /// `_IOWR(0xFF, 11, struct pidfd_info)`
+    const PIDFD_GET_INFO: u32 = 3 << 30 | (size_of::<Info>() as u32) << 16 | 0xff << 8 | 11;
+    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
+    // SAFETY: the kernel reads and writes a struct of the size in the request's number, which outlives the call. ioctl(2)
+    let ret = unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    check(ret, || format!("ioctl({}, PIDFD_GET_INFO)", pidfd.as_raw_fd()))?;
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then(|| exit_of(info.exit_code)))
+}
+
+/// A wait status, as wait(2) has it, taken apart.
+pub fn exit_of(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code((status >> 8) & 0xff),
+        signal => Exit::Signal(signal),
+    }
+}
+
 /// Sends a signal through a pidfd; `0` only asks whether the process is there. pidfd_send_signal(2)
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: the siginfo may be NULL, no memory is handed over. pidfd_send_signal(2)

@@ -39,13 +39,14 @@ const fn wrapper(name: &'static str, about: &'static str, flags: fn() -> Vec<Arg
 }
 
 /// All commands, in the order of the help.
-pub const ENTRIES: [Entry; 19] = [
+pub const ENTRIES: [Entry; 20] = [
     entry("create", "Create a container that waits for `start`", create),
     entry("start", "Start the process of a created container", only_id),
     entry("run", "Create a container, start it and wait for it", run),
     wrapper("exec", "Run a further process inside a container", exec),
     entry("kill", "Send a signal to a container's init process", kill),
     entry("delete", "Delete a stopped container and all it holds", delete),
+    entry("wait", "Wait until a container has ended and print its exit status", only_id),
     entry("state", "Print the state of a container as JSON", only_id),
     entry("list", "List the containers under --root", list),
     wrapper("ps", "List the processes inside a container", ps),

@@ -87,6 +87,7 @@ pub enum Command {
     List { format: Format, quiet: bool },
     Ps { id: String, format: Format, args: Vec<OsString> },
     Events { id: String, interval: Duration, once: bool },
+    Wait { id: String },
     Pause { id: String },
     Resume { id: String },
     Update { id: String, resources: NewResources },
@@ -217,6 +218,7 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
         "exec" => Command::Exec(exec(m)),
         "start" => Command::Start { id: id(m) },
         "state" => Command::State { id: id(m) },
+        "wait" => Command::Wait { id: id(m) },
         "pause" => Command::Pause { id: id(m) },
         "resume" => Command::Resume { id: id(m) },
         "kill" => Command::Kill {

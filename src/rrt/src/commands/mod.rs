@@ -69,6 +69,7 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
             Ok(exit_code(runtime.restore(&options)?))
         }
         Command::Start { id } => done(runtime.start(&id)),
+        Command::Wait { id } => print(format!("{}\n", runtime.wait(&id)?).as_bytes()),
         Command::Pause { id } => done(runtime.pause(&id)),
         Command::Resume { id } => done(runtime.resume(&id)),
         Command::Kill { target, signal, all } => for_each(&runtime, &target, |id| runtime.kill(id, signal, all)),
