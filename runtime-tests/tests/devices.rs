@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use runtime_tests::Container;
+use runtime_tests::{Container, known};
 use serde_json::{Value, json};
 
 #[test]
@@ -166,4 +166,71 @@ fn making_nodes_follows_the_rules_too() {
     // Every container may make nodes that it may not open (contract B.5; runc's AllowedDevices).
     c.exec(&[], &["mknod", "/n", "c", "1", "11"]).ok();
     assert_eq!(c.attempt(&["write", "/n"]), json!(["EPERM"]));
+}
+
+/// A container that may make nodes, with some made that it may not open.
+fn with_nodes() -> Container {
+    let c = Container::new()
+        .caps(&["CAP_MKNOD"])
+        .with("/linux/resources/devices", json!([{ "allow": false, "access": "rwm" }]));
+    let c = c.idle().up();
+    c.exec(&[], &["sh", "-c", "mkdir /n; mknod /n/kmsg c 1 11; mknod /n/loop b 7 7; mknod /n/null c 1 3; :"]).ok();
+    c
+}
+
+#[test]
+fn rules_change_while_it_runs() {
+    known!("runc", "*", "has no update --device");
+    let c = with_nodes();
+    let opens = |device: &str| c.attempt(&["write", device])[0].clone();
+    assert_eq!((opens("/n/kmsg"), opens("/n/null")), (json!("EPERM"), json!(0)));
+    c.call("update", &["--device", "c 1:11 w"], &[]).ok();
+    assert_eq!((opens("/n/kmsg"), opens("/n/null")), (json!(0), json!(0)));
+    // A later update builds on the earlier one; the default devices stay, as at create.
+    c.call("update", &["--device", "deny c 1:3 rw", "--device", "allow b 7:7 r"], &[]).ok();
+    assert_eq!(c.attempt(&["write", "/n/kmsg", "write", "/n/null"]), json!([0, 0]));
+    // There may be no such device behind the node, but it is not forbidden.
+    assert_ne!(c.attempt(&["read", "/n/loop"]), json!(["EPERM"]));
+    c.call("update", &["--device", "deny c 1:11 rwm", "--pids-limit", "77"], &[]).ok();
+    assert_eq!((opens("/n/kmsg"), opens("/n/null")), (json!("EPERM"), json!(0)));
+    // All at once, and back to some; the container stands still only meanwhile.
+    c.call("update", &["--device", "a *:* rwm"], &[]).ok();
+    assert_eq!((opens("/n/kmsg"), opens("/n/null")), (json!(0), json!(0)));
+    c.call("update", &["--device", "deny a *:* rwm", "--device", "c 1:11 w"], &[]).ok();
+    assert_eq!(c.attempt(&["write", "/n/kmsg", "read", "/n/loop", "write", "/n/null"]), json!([0, "EPERM", 0]));
+    assert_eq!(c.state()["status"], "running");
+}
+
+#[test]
+fn rules_that_change_nothing_else_are_never_without_effect() {
+    known!("runc", "*", "has no update --device");
+    let c = with_nodes();
+    // A program in the container opens a device it may open all the time, while rules come and go around it.
+    let watch =
+        c.spawn("exec", &[], &["sh", "-c", "echo go; while [ ! -e /stop ]; do : > /n/null || echo DENIED; done"]);
+    watch.wait_for("go");
+    for i in 0..30 {
+        let rule = if i % 2 == 0 { "c 1:* r" } else { "deny c 1:* r" };
+        c.call("update", &["--device", rule], &[]).ok();
+    }
+    fs::write(c.path("/stop"), "").expect("file");
+    assert!(!watch.stdout().contains("DENIED"), "{}", watch.stdout());
+}
+
+#[test]
+fn update_of_rules_names_what_is_wrong() {
+    known!("runc", "*", "has no update --device");
+    let c = with_nodes();
+    c.call("update", &["--device", "c 1 rwm"], &[]).fails(1, &["--device", "MAJOR:MINOR"]);
+    // A limit that cannot be takes the rule back.
+    c.call("update", &["--device", "c 1:11 w", "--cpuset-cpus", "9999"], &[]).fails(1, &["linux.resources.cpu.cpus"]);
+    assert_eq!(c.attempt(&["write", "/n/kmsg"]), json!(["EPERM"]));
+    // Devices of --resources are what containerd sent at create: not looked at.
+    let file = c.dir.join("resources.json");
+    fs::write(&file, json!({ "devices": [{ "allow": true, "access": "rwm" }] }).to_string()).expect("file");
+    c.call("update", &["--resources", file.to_str().expect("UTF-8")], &[]).ok();
+    assert_eq!(c.attempt(&["write", "/n/kmsg"]), json!(["EPERM"]));
+    c.kill("KILL").ok();
+    c.wait_status("stopped");
+    c.call("update", &["--device", "c 1:11 w"], &[]).fails(1, &["container not running"]);
 }

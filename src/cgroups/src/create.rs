@@ -276,7 +276,7 @@ fn filled_cpuset(mount: &Path, path: &Path, file: &str) -> Result<String, Error>
 
 const DEVICES: &str = "linux.resources.devices";
 
-fn device_error(hint: &str) -> impl Fn(rrt_sys::SysError) -> Error {
+pub(crate) fn device_error(hint: &str) -> impl Fn(rrt_sys::SysError) -> Error {
     move |source| Error::Limit { property: DEVICES.into(), source, hint: hint.into() }
 }
 

@@ -80,8 +80,9 @@ impl DeviceKind {
     }
 }
 
-/// One rule, as an element of `linux.resources.devices`.
+/// One rule, as an element of `linux.resources.devices`. In a state file it is text, `allow c 1:3 rwm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct DeviceRule {
     /// Whether the accesses are allowed or denied.
     pub allow: bool,
@@ -130,6 +131,41 @@ impl DeviceRule {
         Ok(DeviceRule { allow: rule.allow(), kind, major, minor, access })
     }
 
+    /// Reads a rule as people write it, `[allow|deny] TYPE MAJOR:MINOR ACCESS`: `c 10:200 rwm`, `deny b 8:* w`. Without the first word it
+    /// is allowed, as with Docker's `--device-cgroup-rule`; `*` is every number. `None` when it is none.
+    pub fn parse(text: &str) -> Option<DeviceRule> {
+        let mut words = text.split_whitespace().peekable();
+        let verdict = words.next_if(|w| matches!(*w, "allow" | "deny"));
+        let kind = match words.next()? {
+            "a" => DeviceKind::All,
+            "c" => DeviceKind::Char,
+            "b" => DeviceKind::Block,
+            _ => return None,
+        };
+        let number = |text: &str| match text {
+            "*" => Some(None),
+            digits if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok().map(Some),
+            _ => None,
+        };
+        let (major, minor) = words.next()?.split_once(':')?;
+        let access = Access::parse(words.next()?)?;
+        let rule =
+            DeviceRule { allow: verdict != Some("deny"), kind, major: number(major)?, minor: number(minor)?, access };
+        words.next().is_none().then_some(rule)
+    }
+
+    /// Whether nothing is left to decide for `earlier`, a rule before it.
+    pub(crate) fn decides_all_of(&self, earlier: &DeviceRule) -> bool {
+        self.covers(earlier) && earlier.access.0 & !self.access.0 == 0
+    }
+
+    /// What is left of its accesses, as an exception, when another for the same devices has some of them.
+    pub(crate) fn without_same(self, other: &DeviceRule) -> Option<DeviceRule> {
+        let same = self.covers(other) && other.covers(&self);
+        let access = Access(if same { self.access.0 & !other.access.0 } else { self.access.0 });
+        (access.0 != 0).then_some(DeviceRule { access, ..self })
+    }
+
     /// Whether it decides about everything, so that no rule before it matters.
     fn is_total(&self) -> bool {
         self.kind == DeviceKind::All && self.major.is_none() && self.minor.is_none() && self.access == Access::ALL
@@ -148,6 +184,20 @@ impl DeviceRule {
         (self.kind.contains(other.kind) || other.kind == DeviceKind::All)
             && number(self.major, other.major)
             && number(self.minor, other.minor)
+    }
+}
+
+impl From<DeviceRule> for String {
+    fn from(rule: DeviceRule) -> String {
+        format!("{} {rule}", if rule.allow { "allow" } else { "deny" })
+    }
+}
+
+impl TryFrom<String> for DeviceRule {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<DeviceRule, String> {
+        DeviceRule::parse(&text).ok_or_else(|| format!("{text:?} is no device rule"))
     }
 }
 
@@ -263,6 +313,20 @@ mod tests {
 
     fn fold(lines: &[&str]) -> Result<DevicesV1, Error> {
         fold_v1(&lines.iter().map(|l| rule(l)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn rules_as_people_write_them() {
+        for text in ["allow c 10:200 rwm", "deny b 8:* w", "allow a *:* rm", "deny c *:4294967295 r"] {
+            let rule = DeviceRule::parse(text).unwrap();
+            assert_eq!(String::from(rule), text);
+            assert_eq!(serde_json::from_str::<DeviceRule>(&serde_json::to_string(&rule).unwrap()).unwrap(), rule);
+        }
+        assert!(DeviceRule::parse("c 1:3 r").unwrap().allow);
+        let bad = ["", "c", "c 1:3", "c 1 r", "p 1:3 r", "c 1:3 rx", "c -1:3 r", "c +1:3 r", "c 1:3 r w", "c :3 r"];
+        for text in bad.into_iter().chain(["allow deny c 1:3 r", "c 4294967296:0 r", "Allow c 1:3 r"]) {
+            assert_eq!(DeviceRule::parse(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod resources;
 mod setting;
 mod stats;
 mod update;
+mod update_devices;
 
 #[cfg(test)]
 mod testing;
@@ -41,3 +42,4 @@ pub use stats::{
     BlkIo, BlkIoEntry, Cpu, CpuSet, CpuUsage, HugeTlb, IntelRdt, Memory, MemoryEntry, Pids, Pressure, PressureData,
     Stats, Throttling,
 };
+pub use update_devices::with_device_rules;

@@ -6,10 +6,11 @@ mod common;
 use common::*;
 use rrt_cgroups::{
     Access, Cgroup, DeviceKind, DeviceRule, Error, FreezerState, Hierarchy, HostCgroups, Manager, Mode, OomNews,
-    SubCgroups, Version, plan,
+    SubCgroups, Version, plan, with_device_rules,
 };
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -295,6 +296,29 @@ fn the_device_program_filters() {
     let cgroup = Cgroup::create(&second).unwrap();
     let script = "true < /dev/urandom || exit 1; true < /dev/null && exit 2; true > /dev/urandom && exit 3; exit 0";
     assert_eq!(Shell::run(&cgroup, script).wait().code(), Some(0));
+}
+
+#[test]
+fn device_rules_change_in_one_step_for_a_program() {
+    let Some(mut place) = Place::hybrid("bpf-update") else { return };
+    place.host = unified_only(&place.host, &[]);
+    let cgroup = place.create("{}");
+    let old = usual_devices();
+    let opens = |device: &str| Shell::run(&cgroup, &format!("true < /dev/{device}")).wait().success();
+    assert!(opens("null") && !opens("urandom"));
+    let now =
+        with_device_rules(&old, &[DeviceRule::parse("c 1:9 r").unwrap(), DeviceRule::parse("deny c 1:5 rwm").unwrap()]);
+    cgroup.update_devices(&old, &now).unwrap();
+    assert!(opens("null") && opens("urandom") && !opens("zero"));
+    // Beside another's program only ours is replaced.
+    let dir = cgroup.unified_dir().unwrap().unwrap();
+    let all = [rrt_sys::bpf::Insn::new(0xb7, 0, 0, 0, 1), rrt_sys::bpf::Insn::new(0x95, 0, 0, 0, 0)];
+    let other = rrt_sys::bpf::load_device_filter(&all).unwrap();
+    rrt_sys::bpf::attach_device_filter(dir.as_fd(), other.as_fd(), None).unwrap();
+    let again = with_device_rules(&now, &[DeviceRule::parse("deny c 1:9 r").unwrap()]);
+    cgroup.update_devices(&now, &again).unwrap();
+    assert!(opens("null") && !opens("urandom") && !opens("zero"));
+    assert_eq!(rrt_sys::bpf::device_filters(dir.as_fd()).unwrap().len(), 2);
 }
 
 #[test]

@@ -318,6 +318,7 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
         seccomp: plan.process.seccomp.clone(),
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
+        device_rules: plan.device_rules.clone(),
         hooks: crate::hooks::HooksPlan {
             poststart: plan.hooks.poststart.clone(),
             poststop: plan.hooks.poststop.clone(),

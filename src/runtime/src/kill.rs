@@ -1,8 +1,10 @@
 //! `kill`, `pause`, `resume`, `update`.
 
 use crate::error::{Error, Result};
+use crate::plan::with_default_devices;
 use crate::state::{StateDir, Status};
 use crate::{Runtime, processes};
+use rrt_cgroups::{DeviceRule, with_device_rules};
 use rrt_sys::errno;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -61,13 +63,26 @@ impl Runtime {
         }
     }
 
-    /// `update`: new limits for a living container; device rules are not touched, as in runc.
-    pub fn update(&self, id: &str, resources: &rrt_oci::LinuxResources) -> Result<()> {
+    /// `update`: new limits for a living container, and more device rules after those it has. `devices` of `resources` is not looked
+    /// at, as in runc: containerd sends there what it sent at `create`.
+    pub fn update(&self, id: &str, resources: &rrt_oci::LinuxResources, devices: &[DeviceRule]) -> Result<()> {
         let dir = StateDir::open(&self.root, id)?;
-        let state = dir.require()?;
-        match state.status(&dir) {
-            Status::Stopped => Err(Error::Status("container not running".into())),
-            _ => Ok(state.cgroup().update(resources)?),
+        let mut state = dir.require()?;
+        if state.status(&dir) == Status::Stopped {
+            return Err(Error::Status("container not running".into()));
         }
+        let cgroup = state.cgroup();
+        if devices.is_empty() {
+            return Ok(cgroup.update(resources)?);
+        }
+        let rules = with_device_rules(&state.device_rules, devices);
+        let (old, new) = (with_default_devices(&state.device_rules), with_default_devices(&rules));
+        cgroup.update_devices(&old, &new)?;
+        if let Err(e) = cgroup.update(resources) {
+            cgroup.update_devices(&new, &old)?;
+            return Err(e.into());
+        }
+        state.device_rules = rules;
+        dir.write(&state)
     }
 }

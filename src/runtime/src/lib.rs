@@ -62,7 +62,7 @@ pub use facts::HostFacts;
 pub use observe::StateReport;
 pub use plan::Plan;
 pub use restore::RestoreOptions;
-pub use rrt_cgroups::{OomNews, OomWatch, Stats};
+pub use rrt_cgroups::{DeviceRule, OomNews, OomWatch, Stats};
 pub use state::{Status, validate_id};
 
 use std::path::PathBuf;

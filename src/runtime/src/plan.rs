@@ -44,6 +44,9 @@ pub struct Plan {
     pub in_user_namespace: bool,
     /// Its cgroups.
     pub cgroup: CgroupPlan,
+    /// The device rules asked for, in order, as the state keeps them; the runtime's own come after them.
+    #[serde(skip)]
+    pub device_rules: Vec<DeviceRule>,
     /// What a mount of type cgroup shows.
     pub cgroup_mounts: CgroupMounts,
     /// Its mounts, in order.
@@ -144,7 +147,7 @@ impl Plan {
 
         let user_namespace = namespaces.has(kind::USER) || host.in_user_namespace;
         let dev = DevPlan::new(linux, &mounts, user_namespace, host.kcore)?;
-        let cgroup = plan_cgroup(linux, &options.id, manager, host)?;
+        let (cgroup, device_rules) = plan_cgroup(linux, &options.id, manager, host)?;
         let mut cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP), host.rootless);
         cgroup_mounts.label = mount_label.as_ref().map(MountLabel::option);
         let hostname = named(spec.hostname(), &namespaces, "hostname")?;
@@ -171,6 +174,7 @@ impl Plan {
             unprivileged,
             in_user_namespace: host.in_user_namespace,
             cgroup,
+            device_rules,
             cgroup_mounts,
             mounts,
             dev,
@@ -305,7 +309,18 @@ fn default_device_rules() -> Vec<DeviceRule> {
     rules
 }
 
-fn plan_cgroup(linux: &Linux, id: &str, manager: CgroupManager, host: &HostFacts) -> Result<CgroupPlan> {
+/// The rules in force where those of config.json, and later ones, are `rules`: whatever they say, every container has the defaults.
+pub fn with_default_devices(rules: &[DeviceRule]) -> Vec<DeviceRule> {
+    rules.iter().copied().chain(default_device_rules()).collect()
+}
+
+/// The cgroup, and the device rules asked for.
+fn plan_cgroup(
+    linux: &Linux,
+    id: &str,
+    manager: CgroupManager,
+    host: &HostFacts,
+) -> Result<(CgroupPlan, Vec<DeviceRule>)> {
     let manager = match manager {
         CgroupManager::Cgroupfs => rrt_cgroups::Manager::Cgroupfs,
         CgroupManager::Disabled => rrt_cgroups::Manager::Disabled,
@@ -318,14 +333,14 @@ fn plan_cgroup(linux: &Linux, id: &str, manager: CgroupManager, host: &HostFacts
     for (i, rule) in resources.and_then(|r| r.devices().as_ref()).into_iter().flatten().enumerate() {
         rules.push(DeviceRule::from_spec(i, rule)?);
     }
-    rules.extend(default_device_rules());
+    let in_force = with_default_devices(&rules);
     if host.cgroups.hierarchies.is_empty() && manager != rrt_cgroups::Manager::Disabled && !host.rootless {
         return Err(rrt_cgroups::Error::NotMounted.into());
     }
     let path = linux.cgroups_path().as_deref();
-    let plan = rrt_cgroups::plan(&host.cgroups, manager, path, id, resources, &rules)?;
+    let plan = rrt_cgroups::plan(&host.cgroups, manager, path, id, resources, &in_force)?;
     let named = path.is_some_and(|p| !p.as_os_str().is_empty());
-    Ok(if host.rootless { plan.rootless(named) } else { plan })
+    Ok((if host.rootless { plan.rootless(named) } else { plan }, rules))
 }
 
 fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool, rootless: bool) -> CgroupMounts {

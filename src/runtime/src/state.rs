@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, InFile, Result};
 use crate::hooks::HooksPlan;
 use crate::memory_policy::MemoryPolicyPlan;
 use crate::seccomp::SeccompPlan;
-use rrt_cgroups::{Cgroup, FreezerState, SavedCgroup};
+use rrt_cgroups::{Cgroup, DeviceRule, FreezerState, SavedCgroup};
 use rrt_sys::path;
 use rrt_sys::{OFlags, errno};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ pub struct State {
     pub keyring: Option<String>,
     /// Its cgroups.
     pub cgroup: SavedCgroup,
+    /// The device rules of config.json, then those of `update --device`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_rules: Vec<DeviceRule>,
     /// Hooks still to be run.
     #[serde(default)]
     pub hooks: HooksPlan,

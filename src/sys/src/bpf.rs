@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_PROG_ATTACH: i32 = 8;
 const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_PROG_QUERY: i32 = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
@@ -161,6 +162,29 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd> {
     }
     let mut attr = Attr { prog_id: id, next_id: 0, open_flags: 0 };
     bpf(BPF_PROG_GET_FD_BY_ID, &mut attr, || format!("bpf(BPF_PROG_GET_FD_BY_ID, {id})")).map(owned)
+}
+
+/// The tag of a loaded program: a hash of its instructions, the same for the same program.
+pub fn program_tag(program: BorrowedFd<'_>) -> Result<[u8; 8]> {
+    /// The beginning of `struct bpf_prog_info`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        prog_type: u32,
+        id: u32,
+        tag: [u8; 8],
+    }
+    #[repr(C)]
+    struct Attr {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    let mut info = Info::default();
+    let mut attr =
+        Attr { bpf_fd: program.as_raw_fd() as u32, info_len: size_of::<Info>() as u32, info: &raw mut info as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr, || "bpf(BPF_OBJ_GET_INFO_BY_FD)".into())?;
+    Ok(info.tag)
 }
 
 #[cfg(test)]

@@ -286,6 +286,9 @@ fn update() -> Vec<Arg> {
         size("memory-reservation").help("Memory to leave alone under pressure"),
         size("memory-swap").help("Limit of memory and swap together, -1 for none"),
         signed("pids-limit").help("Limit of processes and threads, -1 for none"),
+        list_of("device", "RULE")
+            .value_parser(values::device_rule)
+            .help("Add a device rule: \"c 10:200 rwm\", or \"deny c 10:200 w\" (repeatable; also beside --resources)"),
         word("l3-cache-schema", "SCHEMA").help("Intel RDT cache allocation (not supported yet)"),
         word("mem-bw-schema", "SCHEMA").help("Intel RDT memory bandwidth (not supported yet)"),
         // Obsolete since Linux 5.4; runc hides and ignores them too.

@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use golang::Place;
 use rrt_oci::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use rrt_runtime::{
-    CgroupManager, CheckpointOptions, CreateOptions, CriuOptions, ExecOptions, RestoreOptions, RunOptions,
+    CgroupManager, CheckpointOptions, CreateOptions, CriuOptions, DeviceRule, ExecOptions, RestoreOptions, RunOptions,
 };
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ pub enum Command {
     Wait { id: String },
     Pause { id: String },
     Resume { id: String },
-    Update { id: String, resources: NewResources },
+    Update { id: String, resources: NewResources, devices: Vec<DeviceRule> },
     Checkpoint(CheckpointOptions),
     Restore(RestoreOptions),
     Spec { bundle: Option<PathBuf>, rootless: bool },
@@ -234,7 +234,7 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
             interval: m.get_one("interval").copied().unwrap_or(EVENTS_INTERVAL),
             once: m.get_flag("stats"),
         },
-        "update" => Command::Update { id: id(m), resources: new_resources(m)? },
+        "update" => Command::Update { id: id(m), resources: new_resources(m)?, devices: many(m, "device") },
         "checkpoint" => Command::Checkpoint(checkpoint(m)),
         "restore" => Command::Restore(RestoreOptions {
             create: restored(m),

@@ -1,6 +1,6 @@
 //! The words flags take: durations, sizes, signals, users. Pure; each error says what is accepted.
 
-use rrt_runtime::{ManageCgroups, NetworkLock};
+use rrt_runtime::{DeviceRule, ManageCgroups, NetworkLock};
 use std::time::Duration;
 
 /// `table` or `json`, of `list` and `ps`.
@@ -98,6 +98,13 @@ pub fn user(text: &str) -> Result<(u32, Option<u32>), String> {
         None => Ok((number(text)?, None)),
         Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
     }
+}
+
+/// Reads `[allow|deny] TYPE MAJOR:MINOR ACCESS`, as `update --device` takes it.
+pub fn device_rule(text: &str) -> Result<DeviceRule, String> {
+    let form =
+        "expected [allow|deny] a, b or c, MAJOR:MINOR with * for every number, and some of rwm: \"c 10:200 rwm\"";
+    DeviceRule::parse(text).ok_or_else(|| form.into())
 }
 
 /// Reads `--rootless`: none is "auto".

@@ -3,12 +3,12 @@
 use super::Failure;
 use crate::args::NewResources;
 use rrt_oci::LinuxResources;
-use rrt_runtime::{Error, Runtime};
+use rrt_runtime::{DeviceRule, Error, Runtime};
 use serde::Deserialize;
 use std::io::{self, Read};
 
 /// Sets the limits that `resources` names on container `id`; what it leaves out stays.
-pub fn run(runtime: &Runtime, id: &str, resources: NewResources) -> Result<u8, Failure> {
+pub fn run(runtime: &Runtime, id: &str, resources: NewResources, devices: &[DeviceRule]) -> Result<u8, Failure> {
     let resources = match resources {
         NewResources::Flags(resources) => *resources,
         NewResources::Stdin => {
@@ -22,7 +22,7 @@ pub fn run(runtime: &Runtime, id: &str, resources: NewResources) -> Result<u8, F
             parse(&name, &text)?
         }
     };
-    runtime.update(id, &resources)?;
+    runtime.update(id, &resources, devices)?;
     Ok(0)
 }
 
