@@ -422,10 +422,11 @@ impl Created {
     pub(crate) fn start(&self) -> Result<()> {
         let state = self.state.for_hooks(Status::Created);
         self.channel.start(state)?;
-        self.channel.await_exec(&mut |number| {
-            let (pidfd, pid) = (self.init.pidfd.as_fd(), self.init.pid);
-            seccomp::hand_over(&self.state, Status::Created, pidfd, pid, number)
-        })
-        .map_err(|e| crate::oom::explain(e, &self.state.cgroup()))
+        self.channel
+            .await_exec(&mut |number| {
+                let (pidfd, pid) = (self.init.pidfd.as_fd(), self.init.pid);
+                seccomp::hand_over(&self.state, Status::Created, pidfd, pid, number)
+            })
+            .map_err(|e| crate::oom::explain(e, &self.state.cgroup()))
     }
 }

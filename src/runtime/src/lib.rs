@@ -59,6 +59,7 @@ pub use checkpoint::CheckpointOptions;
 pub use criu::options::{CriuOptions, ManageCgroups, NetworkLock};
 pub use error::{Error, Result};
 pub use facts::HostFacts;
+pub use mounts::running::{Change as MountChange, Mounted};
 pub use observe::StateReport;
 pub use plan::Plan;
 pub use restore::RestoreOptions;

@@ -180,6 +180,26 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
         .named(|| format!("move_mount({}, {})", mount.as_raw_fd(), target.as_raw_fd()))
 }
 
+/// Puts a detached mount beneath the one whose root `top` is: it is seen once that one is taken off. Linux 6.5
+///
+/// # Errors
+/// EINVAL on older kernels, for the root of the namespace, and where the parent mount passes mounts on to others.
+pub fn attach_beneath(mount: BorrowedFd<'_>, top: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
+        | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
+        | MoveMountFlags::MOVE_MOUNT_BENEATH;
+    rustix::mount::move_mount(mount, "", top, "", flags)
+        .named(|| format!("move_mount({}, {}, MOVE_MOUNT_BENEATH)", mount.as_raw_fd(), top.as_raw_fd()))
+}
+
+/// Whether an fd is the root of a mount, and not something below it. statx(2) `STATX_ATTR_MOUNT_ROOT`, Linux 5.8
+pub fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+    rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
+        .map(|s| s.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        .named(|| format!("statx({})", fd.as_raw_fd()))
+}
+
 /// mount(2) onto a `/proc/self/fd/N` target: only for what the fd-based API cannot say (long option values, `iversion`).
 pub fn mount_legacy(source: &OsStr, target: &Path, fstype: &OsStr, flags: u64, data: &OsStr) -> Result<()> {
     let c = |s: &OsStr| CString::new(s.as_bytes()).map_err(|_| SysError::new(format!("mount({s:?})"), libc::EINVAL));

@@ -39,7 +39,7 @@ const fn wrapper(name: &'static str, about: &'static str, flags: fn() -> Vec<Arg
 }
 
 /// All commands, in the order of the help.
-pub const ENTRIES: [Entry; 20] = [
+pub const ENTRIES: [Entry; 21] = [
     entry("create", "Create a container that waits for `start`", create),
     entry("start", "Start the process of a created container", only_id),
     entry("run", "Create a container, start it and wait for it", run),
@@ -54,6 +54,7 @@ pub const ENTRIES: [Entry; 20] = [
     entry("pause", "Freeze all processes of a container", only_id),
     entry("resume", "Thaw all processes of a container", only_id),
     entry("update", "Change a container's resource limits", update),
+    entry("mounts", "Add, replace, remove or list mounts of a running container", mounts),
     entry("spec", "Write a config.json to start from", spec),
     entry("features", "Print what this runtime supports as JSON", features),
     entry("plan", "Print the steps that `create` would take, and take none", plan),
@@ -253,6 +254,25 @@ fn events() -> Vec<Arg> {
 
 fn features() -> Vec<Arg> {
     vec![switch("probe").help("Print instead which interfaces of the running kernel were found, each by trying it")]
+}
+
+fn mounts() -> Vec<Arg> {
+    vec![
+        Arg::new("action")
+            .value_name("action")
+            .required(true)
+            .value_parser(values::mounts_action)
+            .help("add, replace, remove or list"),
+        id().help("Name of the container"),
+        Arg::new("file")
+            .value_name("file")
+            .value_parser(value_parser!(OsString))
+            .help("A JSON list of mounts as in config.json, - being stdin; for remove only `destination` counts"),
+        list_of("mount", "MOUNT")
+            .help("type=bind,source=DIR,destination=DIR,OPTION... (repeatable, in place of the file)"),
+        list_of("destination", "DIR").help("What to remove (repeatable, in place of the file)"),
+        output_format(),
+    ]
 }
 
 fn spec() -> Vec<Arg> {

@@ -17,7 +17,7 @@ use rrt_runtime::{
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
-pub use values::Format;
+pub use values::{Format, MountsAction};
 
 /// The flags before the command.
 #[derive(Debug)]
@@ -88,6 +88,7 @@ pub enum Command {
     Ps { id: String, format: Format, args: Vec<OsString> },
     Events { id: String, interval: Duration, once: bool },
     Wait { id: String },
+    Mounts { id: String, options: crate::commands::mounts::Options },
     Pause { id: String },
     Resume { id: String },
     Update { id: String, resources: NewResources, devices: Vec<DeviceRule> },
@@ -218,6 +219,16 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
         "exec" => Command::Exec(exec(m)),
         "start" => Command::Start { id: id(m) },
         "state" => Command::State { id: id(m) },
+        "mounts" => Command::Mounts {
+            id: id(m),
+            options: crate::commands::mounts::Options {
+                action: m.get_one("action").copied().unwrap_or(MountsAction::List),
+                file: path(m, "file"),
+                mounts: many(m, "mount"),
+                destinations: many(m, "destination"),
+                format: format_of(m),
+            },
+        },
         "wait" => Command::Wait { id: id(m) },
         "pause" => Command::Pause { id: id(m) },
         "resume" => Command::Resume { id: id(m) },

@@ -1,6 +1,6 @@
 //! The words flags take: durations, sizes, signals, users. Pure; each error says what is accepted.
 
-use rrt_runtime::{DeviceRule, ManageCgroups, NetworkLock};
+use rrt_runtime::{DeviceRule, ManageCgroups, MountChange, NetworkLock};
 use std::time::Duration;
 
 /// `table` or `json`, of `list` and `ps`.
@@ -105,6 +105,26 @@ pub fn device_rule(text: &str) -> Result<DeviceRule, String> {
     let form =
         "expected [allow|deny] a, b or c, MAJOR:MINOR with * for every number, and some of rwm: \"c 10:200 rwm\"";
     DeviceRule::parse(text).ok_or_else(|| form.into())
+}
+
+/// What `mounts` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountsAction {
+    /// It changes something.
+    Change(MountChange),
+    /// It only looks.
+    List,
+}
+
+/// Reads the first word after `mounts`.
+pub fn mounts_action(text: &str) -> Result<MountsAction, String> {
+    match text {
+        "add" => Ok(MountsAction::Change(MountChange::Add)),
+        "replace" => Ok(MountsAction::Change(MountChange::Replace)),
+        "remove" => Ok(MountsAction::Change(MountChange::Remove)),
+        "list" => Ok(MountsAction::List),
+        _ => Err("expected add, replace, remove or list".into()),
+    }
 }
 
 /// Reads `--rootless`: none is "auto".

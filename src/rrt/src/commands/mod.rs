@@ -1,6 +1,7 @@
 //! The commands: take options, call the runtime, print, give the exit code.
 
 mod events;
+pub mod mounts;
 mod ps;
 mod report;
 mod update;
@@ -69,6 +70,7 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
             Ok(exit_code(runtime.restore(&options)?))
         }
         Command::Start { id } => done(runtime.start(&id)),
+        Command::Mounts { id, options } => mounts::run(&runtime, &id, &options),
         Command::Wait { id } => print(format!("{}\n", runtime.wait(&id)?).as_bytes()),
         Command::Pause { id } => done(runtime.pause(&id)),
         Command::Resume { id } => done(runtime.resume(&id)),

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod cgroup;
 pub mod idmap;
 pub mod options;
+pub mod running;
 mod user_namespace;
 
 use crate::error::{Result, config};
