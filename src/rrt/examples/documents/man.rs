@@ -32,6 +32,10 @@ pub fn description(command: &str) -> Option<&'static str> {
             "Removes a container that has ended, or was created and never started: its cgroups, its state, and what is \
              left of its processes. With --force also one that runs, or whose create was killed."
         }
+        "wait" => {
+            "Returns when the container has ended, and prints its exit code, or 128 and the number of the signal that ended \
+             it. The container need not be a child of the caller. Before Linux 6.15 its parent must not have reaped it yet."
+        }
         "state" => {
             "Prints what the runtime specification calls the state, with the time of creation and the root file system."
         }
@@ -60,7 +64,10 @@ pub fn description(command: &str) -> Option<&'static str> {
         "restore" => "Makes a container of a bundle and of the files that rrt-checkpoint(8) has written.",
         "help" => "Prints a summary of all commands, or the flags of one.",
         "check" => "Reads a bundle and says what of it would fail on this machine, and why.",
-        "mounts" => "Adds, removes and replaces mounts of a running container.",
+        "mounts" => {
+            "Adds, replaces or removes mounts of a running container, or lists what it has. The mounts come from a JSON file as \
+             crun takes it, or from flags. With replace there is no moment in which neither the old nor the new mount is seen."
+        }
         _ => return None,
     })
 }

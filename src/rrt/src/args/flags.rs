@@ -269,7 +269,7 @@ fn mounts() -> Vec<Arg> {
             .value_parser(value_parser!(OsString))
             .help("A JSON list of mounts as in config.json, - being stdin; for remove only `destination` counts"),
         list_of("mount", "MOUNT")
-            .help("type=bind,source=DIR,destination=DIR,OPTION... (repeatable, in place of the file)"),
+            .help("Mount this: type=bind,source=DIR,destination=DIR,OPTION... (repeatable, in place of the file)"),
         list_of("destination", "DIR").help("What to remove (repeatable, in place of the file)"),
         output_format(),
     ]
