@@ -36,6 +36,8 @@ box_run() {
     while [[ $1 == -* ]]; do flags+=("$1") && shift; done
     local id=$1
     shift
+    # ctr gives a profile only when asked, containerd's own; a privileged container has none.
+    [[ " ${flags[*]} " == *" --privileged "* ]] || flags+=(--seccomp)
     box_ctr run --runtime io.containerd.runc.v2 --runc-binary "$runtime" --cgroup "$cgroup/ctr-$id" \
         "${flags[@]}" localhost/box:latest "$id" "$@"
 }
@@ -156,6 +158,12 @@ containerd_check_join_namespace() {
     pid=$(task_pid c1)
     # The same pid namespace: the other container's processes are to be seen.
     like "$(box_run --rm "--with-ns=pid:/proc/$pid/ns/pid" c2 ps)" 'sleep 1234'
+}
+
+containerd_check_seccomp() {
+    same "$(box_run --rm c1 awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 2
+    box_run -d c1 sleep 1000
+    same "$(box_ctr task exec --exec-id e1 c1 awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 2
 }
 
 containerd_check_privileged() {

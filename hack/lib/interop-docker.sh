@@ -14,7 +14,10 @@ docker_up() {
     fi
     # An empty configuration: what the machine's own /etc/docker/daemon.json says must not matter.
     echo '{}' >"$dir/daemon.json"
-    dockerd --config-file "$dir/daemon.json" --host "unix://$dir/sock" --pidfile "$dir/pid" \
+    # The steps of a BuildKit build run on whatever is called runc.
+    mkdir "$dir/bin"
+    ln -s "$runtime" "$dir/bin/runc"
+    PATH=$dir/bin:$PATH dockerd --config-file "$dir/daemon.json" --host "unix://$dir/sock" --pidfile "$dir/pid" \
         --data-root "$dir/data" --exec-root "$dir/exec" --cgroup-parent "$cgroup/docker" \
         --exec-opt native.cgroupdriver=cgroupfs --add-runtime "rrt=$runtime" --default-runtime rrt \
         "${flags[@]}" >"$logs/docker.daemon.log" 2>&1 &
@@ -31,9 +34,7 @@ docker_down() {
 # Debian's client by its path: another one may come first in PATH.
 box_docker() { /usr/bin/docker --host "unix://$work/docker/sock" "$@"; }
 
-# Flags that every new container gets. rrt compiles no seccomp profile yet, and refuses one.
-docker_flags=(--security-opt seccomp=unconfined)
-box() { box_docker run "${docker_flags[@]}" "$@"; }
+box() { box_docker run "$@"; }
 
 docker_clean() {
     # shellcheck disable=SC2046 # ids, one word each
@@ -68,14 +69,14 @@ docker_check_run_missing_program() {
 }
 
 docker_check_terminal() {
-    local command="/usr/bin/docker --host unix://$work/docker/sock run ${docker_flags[*]} --rm -it localhost/box"
+    local command="/usr/bin/docker --host unix://$work/docker/sock run --rm -it localhost/box"
     like "$(on_terminal "$command sh -c 'tty; test -t 0 && echo on-a-tty'")" '/dev/pts/0.*on-a-tty'
     # What is typed reaches the shell, and the shell's exit status comes back.
     like "$(printf 'echo $((6*7))-typed\nexit 3\n' | status_of 3 on_terminal "$command sh")" 42-typed
 }
 
 docker_check_terminal_size() {
-    local command="/usr/bin/docker --host unix://$work/docker/sock run ${docker_flags[*]} --rm -it localhost/box"
+    local command="/usr/bin/docker --host unix://$work/docker/sock run --rm -it localhost/box"
     like "$(on_terminal "stty rows 33 cols 111; $command sh -c 'sleep 0.5; stty size'")" '33 111'
 }
 
@@ -191,7 +192,7 @@ docker_check_restart_policy() {
 }
 
 docker_check_create_start_wait() {
-    box_docker create "${docker_flags[@]}" --name c1 localhost/box sh -c 'echo hello; exit 4'
+    box_docker create --name c1 localhost/box sh -c 'echo hello; exit 4'
     box_docker start c1
     same "$(box_docker wait c1)" 4
     same "$(box_docker logs c1)" hello
@@ -298,6 +299,33 @@ docker_check_no_new_privileges() {
     like "$(box --rm localhost/box grep NoNewPrivs /proc/self/status)" '0$'
 }
 
+docker_check_seccomp() {
+    # Docker's own profile, which is what every container above and below has.
+    same "$(box --rm localhost/box awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 2
+    same "$(box --rm --security-opt seccomp=unconfined localhost/box awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 0
+    box -d --name c1 localhost/box sleep 1000
+    same "$(box_docker exec c1 awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 2
+    # The profile allows mount(2) with CAP_SYS_ADMIN only, and chmod always.
+    echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["chmod","fchmodat"],"action":"SCMP_ACT_ERRNO"}]}' \
+        >"$work/docker/profile.json"
+    box --rm localhost/box sh -c 'touch /tmp/x && chmod 700 /tmp/x'
+    like "$(box --rm --security-opt "seccomp=$work/docker/profile.json" localhost/box \
+        sh -c 'touch /tmp/x && chmod 700 /tmp/x' 2>&1 || true)" 'Operation not permitted'
+}
+
+docker_check_build() {
+    local dir=$work/docker/build kit
+    mkdir -p "$dir"
+    printf 'FROM localhost/box\nRUN awk "/^Seccomp:/ { print \\$2 }" /proc/self/status >/seccomp && echo made >/made\n' >"$dir/Dockerfile"
+    # Docker's old builder, which makes containers, and BuildKit, which calls the runtime itself.
+    for kit in 0 1; do
+        DOCKER_BUILDKIT=$kit box_docker build --no-cache -t "localhost/built$kit" "$dir"
+        same "$(box --rm "localhost/built$kit" cat /made /seccomp | tr '\n' ' ')" 'made 2 '
+    done
+    # The group above BuildKit's steps, which nobody removes.
+    find /sys/fs/cgroup -depth -type d -path "*$cgroup/docker/buildkit" -exec rmdir {} +
+}
+
 docker_check_privileged() {
     # Where root itself lacks some of them, as in a container.
     ! lacks_capabilities || known_of runc "a capability that cannot be granted is an error before runtime-spec 1.3"
@@ -309,7 +337,8 @@ docker_check_privileged() {
 
 docker_check_exec_privileged() {
     ! lacks_capabilities || known_of runc "a capability that cannot be granted is an error before runtime-spec 1.3"
-    box -d --name c1 localhost/box sleep 1000
+    # The container's seccomp profile holds for it all the same, and Docker's forbids mounting.
+    box -d --name c1 --security-opt seccomp=unconfined localhost/box sleep 1000
     box_docker exec --privileged c1 mount -t tmpfs none /tmp
     status_of 1 box_docker exec c1 mount -t tmpfs none /tmp
 }

@@ -9,7 +9,6 @@ podman_up() {
     # podman reads a runtime's JSON log only from runtimes whose file name it knows, so ours has to be told.
     cat >"$dir/containers.conf" <<-END
 	[containers]
-	seccomp_profile = "unconfined"
 	log_driver = "k8s-file"
 	[engine]
 	cgroup_manager = "cgroupfs"
@@ -37,7 +36,7 @@ box_podman() {
 }
 
 # Each container in our common cgroup; no network unless a check says otherwise.
-pbox() { box_podman run --cgroup-parent "$cgroup/podman" --security-opt seccomp=unconfined "$@"; }
+pbox() { box_podman run --cgroup-parent "$cgroup/podman" "$@"; }
 
 podman_clean() {
     box_podman pod rm -fa -t 0
@@ -160,11 +159,11 @@ podman_check_pod() {
     # The infra container holds the namespaces; podman would build its image, so it is told to take ours.
     box_podman pod create --name p1 --cgroup-parent "$cgroup/podman" --infra-image localhost/box \
         --infra-command 'sleep 1000' --net none
-    box_podman run -d --pod p1 --name web --security-opt seccomp=unconfined localhost/box httpd -f -p 4000 -h /etc
+    box_podman run -d --pod p1 --name web localhost/box httpd -f -p 4000 -h /etc
     # One network, one IPC and one UTS namespace between them; each its own pids.
-    until_true box_podman run --rm --pod p1 --security-opt seccomp=unconfined localhost/box \
+    until_true box_podman run --rm --pod p1 localhost/box \
         wget -q -O - http://127.0.0.1:4000/passwd
-    box_podman run -d --pod p1 --name other --security-opt seccomp=unconfined localhost/box sleep 1000
+    box_podman run -d --pod p1 --name other localhost/box sleep 1000
     local kind
     for kind in net ipc uts; do
         same "$(box_podman exec other readlink "/proc/self/ns/$kind")" "$(box_podman exec web readlink "/proc/self/ns/$kind")"
@@ -218,13 +217,20 @@ podman_check_capabilities() {
     like "$(pbox --rm --net none --cap-drop ALL localhost/box grep CapBnd /proc/self/status)" '0000000000000000'
 }
 
+podman_check_seccomp() {
+    same "$(pbox --rm localhost/box awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 2
+    same "$(pbox --rm --security-opt seccomp=unconfined localhost/box awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 0
+    pbox -d --name c1 localhost/box sleep 1000
+    same "$(box_podman exec c1 awk '/^Seccomp:/ { print $2 }' /proc/self/status)" 2
+}
+
 podman_check_privileged() {
     pbox --rm --net none --privileged localhost/box mount -t tmpfs none /tmp
 }
 
 podman_check_without_cgroups() {
     known_of runc "it cannot go without cgroups"
-    same "$(box_podman run --rm --cgroups=disabled --net none --security-opt seccomp=unconfined localhost/box echo works)" works
+    same "$(box_podman run --rm --cgroups=disabled --net none localhost/box echo works)" works
 }
 
 podman_check_no_descriptors_leak() {

@@ -216,10 +216,11 @@ impl<'a> Profile<'a> {
 
     /// Adds rules for the calls that can also be made through another one; see the crate's text.
     fn add_multiplexed(&self, arch: Arch, calls: &mut Vec<(u32, Decision)>) {
+        let ways = table::multiplexed(arch);
         let mut through: Vec<(&str, u32, &Rule)> = Vec::new();
-        for named in &self.names {
-            if let Some((multiplexer, sub)) = table::multiplexed(named.name, arch) {
-                through.extend(self.rules[named.rules.clone()].iter().map(|rule| (multiplexer, sub, rule)));
+        for named in self.names.iter().filter(|_| !ways.is_empty()) {
+            if let Some((_, multiplexer, sub)) = ways.iter().find(|(call, ..)| *call == named.call) {
+                through.extend(self.rules[named.rules.clone()].iter().map(|rule| (*multiplexer, *sub, rule)));
             }
         }
         through.sort_by_key(|(multiplexer, sub, _)| (*multiplexer, *sub));

@@ -153,8 +153,8 @@ fn numbers(arch: Arch) -> Option<&'static Numbers> {
     }
 }
 
-/// The multiplexer through which a call can be made as well, and its number there (linux/net.h, linux/ipc.h).
-pub fn multiplexed(name: &str, arch: Arch) -> Option<(&'static str, u32)> {
+/// The calls that can be made through another one as well: its name, and their number there (linux/net.h, linux/ipc.h).
+pub fn multiplexed(arch: Arch) -> Vec<(Call, &'static str, u32)> {
     const SOCKETCALL: [&str; 20] = [
         "socket",
         "bind",
@@ -192,10 +192,11 @@ pub fn multiplexed(name: &str, arch: Arch) -> Option<(&'static str, u32)> {
         ("shmctl", 24),
     ];
     if !matches!(arch, Arch::ScmpArchX86 | Arch::ScmpArchS390x | Arch::ScmpArchPpc64 | Arch::ScmpArchPpc64le) {
-        return None;
+        return Vec::new();
     }
-    let socket = SOCKETCALL.iter().position(|n| *n == name).map(|i| ("socketcall", i as u32 + 1));
-    socket.or_else(|| IPC.iter().find(|(n, _)| *n == name).map(|(_, number)| ("ipc", *number)))
+    let sockets = SOCKETCALL.iter().zip(1..).map(|(name, number)| (*name, "socketcall", number));
+    let all = sockets.chain(IPC.iter().map(|(name, number)| (*name, "ipc", *number)));
+    all.filter_map(|(name, through, number)| Some((find(name)?, through, number))).collect()
 }
 
 #[cfg(test)]
