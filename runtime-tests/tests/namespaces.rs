@@ -286,3 +286,20 @@ fn sysctl_without_its_namespace_is_refused() {
         c.run(&[]).fails(1, &["linux.sysctl", name, namespace]);
     }
 }
+
+/// What the host's administrator has mounted read-only stays so, whatever the container may do in its user namespace.
+#[test]
+fn user_namespace_cannot_take_off_the_hosts_mount_flags() {
+    runtime_tests::private_mounts();
+    let mut c = Container::new();
+    let flags = nix::mount::MsFlags::MS_RDONLY | nix::mount::MsFlags::MS_NODEV;
+    let source = c.host_tmpfs("locked", flags).display().to_string();
+    let c = with_user_namespace(c).caps(&["CAP_SYS_ADMIN"]).mount("/tmp", "bind", &source, &["rbind"]);
+    let c =
+        c.sh("mount -o remount,bind,rw,nodev /tmp; touch /tmp/x; mount -o remount,bind,ro,dev /tmp; cat /proc/mounts");
+    let out = c.run(&[]);
+    let line = out.stdout.lines().find(|l| l.contains(" /tmp ")).expect("the mount").to_owned();
+    let options = line.split(' ').nth(3).expect("its options").to_owned();
+    assert!(options.split(',').any(|o| o == "ro") && options.split(',').any(|o| o == "nodev"), "{out}");
+    assert!(!std::path::Path::new(&source).join("x").exists());
+}

@@ -93,7 +93,12 @@ impl Init<'_> {
         // With the caller's ids: the container's root may not reach them.
         let mut place = None;
         if !plan.namespaces.is_joined(kind::MOUNT) {
-            self.open_trees()?;
+            match &mut self.trees {
+                Some(trees) if plan.namespaces.is_new(kind::USER) && plan.namespaces.is_new(kind::MOUNT) => {
+                    trees.lock(plan)
+                }
+                _ => self.open_trees()?,
+            }
             place = Some(plan.root.open_place()?);
         }
         if plan.namespaces.has(kind::USER) {

@@ -34,6 +34,22 @@ impl Trees {
         })
     }
 
+    /// Init of a new user and mount namespace, while it has the caller's ids: opens the root and the sources again, where it reaches
+    /// them. Only here have the flags that the host gave a mount (ro, nosuid, nodev, noexec) become locked: what the parent has opened a
+    /// container with CAP_SYS_ADMIN could remount without them. What cannot be opened here, and idmapped mounts, stay the parent's.
+    pub fn lock(&mut self, plan: &Plan) {
+        if let Ok(root) = plan.root.open() {
+            self.root = root;
+        }
+        for (mount, source) in plan.mounts.iter().zip(&mut self.sources) {
+            if mount.idmap.is_none()
+                && let Ok(locked) = mounts::open_sources(std::slice::from_ref(mount), plan.root.source_propagation())
+            {
+                *source = locked.into_iter().next().flatten();
+            }
+        }
+    }
+
     /// Their fds, which init keeps.
     pub fn fds(&self) -> impl Iterator<Item = i32> {
         let sources = self.sources.iter().flatten().chain(&self.devices).map(|s| s.tree.as_raw_fd());
