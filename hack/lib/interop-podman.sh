@@ -247,3 +247,27 @@ podman_check_many_at_once() {
     box_podman rm -fa -t 0
     same "$(box_podman ps -aq)" ''
 }
+
+# A shell that counts in a variable: restored, it goes on; started anew, it begins at 1.
+counting='i=0; while :; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/n; sleep 0.02; done'
+
+podman_count_above() { [ "$(box_podman exec "$1" cat /tmp/n)" -gt "$2" ]; }
+
+podman_check_checkpoint_restore() {
+    local n
+    pbox -d --name c1 --net none localhost/box sh -c "$counting"
+    until_true podman_count_above c1 20
+    box_podman container checkpoint c1
+    same "$(pinspect c1 '{{.State.Status}}')" exited
+    box_podman container restore c1
+    same "$(pinspect c1 '{{.State.Status}}')" running
+    n=$(box_podman exec c1 cat /tmp/n)
+    [ "$n" -ge 20 ]
+    until_true podman_count_above c1 "$n"
+    # Moved: another container from an archive, with a root file system of its own.
+    box_podman container checkpoint --leave-running --export "$work/podman/c1.tar" c1
+    same "$(pinspect c1 '{{.State.Status}}')" running
+    box_podman container restore --import "$work/podman/c1.tar" --name c2
+    until_true podman_count_above c2 "$n"
+    same "$(box_podman ps -q | wc -l)" 2
+}
