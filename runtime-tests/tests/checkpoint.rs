@@ -571,6 +571,39 @@ fn a_status_fd_has_to_be_open_and_writable() {
     goes_on(&c, count(&c));
 }
 
+/// A port of the loopback interface that nobody has.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// criu itself in the background, as an administrator would have it run.
+fn background_criu(c: &Container, args: &[&str]) -> runtime_tests::Background {
+    let mut call = std::process::Command::new("criu");
+    let log = fs::File::options().create(true).append(true).open(c.dir.join("criu.out")).unwrap();
+    call.args(args).current_dir(&c.dir).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    runtime_tests::Background::start_as_is(&mut call)
+}
+
+fn is_served(port: u16) -> bool {
+    let wanted = format!(":{port:04X} 00000000:0000 0A");
+    fs::read_to_string("/proc/net/tcp").unwrap_or_default().lines().any(|l| l.contains(&wanted))
+}
+
+#[test]
+fn memory_goes_to_a_page_server() {
+    need_criu!();
+    let c = counter().up();
+    count(&c);
+    let port = free_port();
+    fs::create_dir(c.dir.join("img")).unwrap();
+    let mut server = background_criu(&c, &["page-server", "-D", "img", "--port", &port.to_string()]);
+    until("the page server", || is_served(port));
+    let n = saved(&c, &["--image-path", "img", "--work-path", "work", "--page-server", &format!("127.0.0.1:{port}")]);
+    assert_eq!(server.wait(), 0);
+    restored(&c, &["-d", "--image-path", "img"]).ok();
+    goes_on(&c, n);
+}
+
 /// A PATH in which criu is the script given.
 fn with_criu(c: &Container, script: &str, command: &str, flags: &[&str]) -> std::process::Command {
     let bin = c.dir.join("bin");

@@ -243,6 +243,9 @@ impl Order<'_> {
         m.text(opt::ROOT, criu_root.as_os_str().as_encoded_bytes());
         // A sibling of criu's is our child; and a device may have another path here than where it was saved.
         m.flag(opt::RST_SIBLING, true).flag(opt::EVASIVE_DEVICES, true);
+        // criu's newer way sets propagation by copying it from the source, which works only where the source is shared; in its own
+        // mount namespace it is a slave, and so is what is bound from it.
+        m.flag(opt::MNTNS_COMPAT_MODE, true);
         m.maybe(opt::LSM_PROFILE, self.options.lsm_profile.as_ref());
         m.maybe(opt::LSM_MOUNT_CONTEXT, self.options.lsm_mount_context.as_ref());
         m.number(opt::EMPTY_NS, kind::NETWORK.into());

@@ -58,6 +58,7 @@ pub mod opt {
     pub const LSM_PROFILE: u32 = 53;
     pub const LSM_MOUNT_CONTEXT: u32 = 63;
     pub const NETWORK_LOCK: u32 = 64;
+    pub const MNTNS_COMPAT_MODE: u32 = 65;
 }
 
 /// A message being written.
