@@ -6,6 +6,7 @@ use crate::handshake::{Channel, Turn};
 use crate::init::Init;
 use crate::launch::{self, Attend, Endpoints};
 use crate::namespaces::{Joined, kind, name};
+use crate::net_devices::{self, Moved};
 use crate::plan::Plan;
 use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
 use crate::time::Rfc3339;
@@ -42,6 +43,8 @@ pub struct Made {
     pub init: Option<Child>,
     /// Whether hooks of the runtime's namespaces were run, which poststop hooks undo.
     pub hooks_ran: bool,
+    /// Network devices that have moved.
+    pub net_devices: Option<Moved>,
 }
 
 impl Runtime {
@@ -173,10 +176,11 @@ impl Runtime {
             channel: &channel,
             token: &token,
             rootless: self.rootless,
+            net_devices: None,
             hooks_ran: false,
         };
         let master = launch::attend(&plan.turns, child, &channel, &plan.process, endpoints, &mut answers);
-        made.hooks_ran = answers.hooks_ran;
+        (made.hooks_ran, made.net_devices) = (answers.hooks_ran, answers.net_devices);
         let terminal = master.map_err(|e| crate::oom::explain(e, &state.cgroup()))?;
         Ok((state, channel, terminal))
     }
@@ -191,6 +195,7 @@ struct Answers<'a> {
     channel: &'a Channel,
     token: &'a SingleThreaded,
     rootless: Option<bool>,
+    net_devices: Option<Moved>,
     hooks_ran: bool,
 }
 
@@ -201,6 +206,10 @@ impl Attend for Answers<'_> {
             Turn::MapIds => id_maps::write(ns, self.plan.id_maps, self.token, child),
             Turn::TimeOffsets => launch::write_proc(child.pid, "timens_offsets", &ns.time_offsets)
                 .doing(|| "linux.timeOffsets: write timens_offsets".into()),
+            Turn::NetDevices => {
+                self.net_devices = Some(net_devices::apply(self.token, &self.plan.net_devices, child.pid)?);
+                Ok(())
+            }
             Turn::Hooks => {
                 self.hooks_ran = true;
                 let state = self.state.for_hooks(Status::Creating);
@@ -231,6 +240,9 @@ impl Made {
     pub fn take_back(self, dir: StateDir) {
         if let Some(init) = &self.init {
             init.kill_and_reap();
+        }
+        if let Some(moved) = &self.net_devices {
+            moved.give_back();
         }
         if let Some(Err(e)) = self.cgroup.map(|c| crate::delete::remove_cgroup(&c)) {
             log::warn(format!("after a failure: {e}"));
@@ -353,6 +365,7 @@ pub fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Re
             Some(s) => format!("linux.sysctl[{:?}]", s.name),
             None if joined.kind == kind::UTS && plan.hostname.is_some() => "hostname".into(),
             None if joined.kind == kind::UTS && plan.domainname.is_some() => "domainname".into(),
+            None if joined.kind == kind::NETWORK && !plan.net_devices.is_empty() => "linux.netDevices".into(),
             None => continue,
         };
         let file = kind::ALL.iter().find(|(k, ..)| *k == joined.kind).map_or("", |(.., file)| file);

@@ -35,7 +35,7 @@ pub fn document(version: &str, commit: &str) -> Value {
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
             "memoryPolicy": { "modes": crate::memory_policy::modes(), "flags": crate::memory_policy::flags() },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": {
             "io.rrt.version": version,
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn what_is_not_built_is_said_to_be_off() {
         let value = document("", "");
-        for key in ["intelRdt", "netDevices"] {
+        for key in ["intelRdt"] {
             assert_eq!(value["linux"][key]["enabled"], false, "{key}");
         }
     }

@@ -10,6 +10,7 @@
 //!                in my place (a pidfd; `rebirth`)
 //!   MapIds       new user namespace: write my maps -> /proc/PID/uid_map, gid_map, setgroups
 //!   TimeOffsets  new time namespace: my clocks     -> /proc/PID/timens_offsets
+//!   NetDevices   I have my network namespace    -> network devices of the host moved into it
 //!   Hooks        mounts are made, root not pivoted -> prestart, createRuntime hooks
 //!   Console      here is the pty's master (an fd)  -> to the console socket, or kept for a foreground run
 //!   Limits       about to become the user          -> prlimit(PID, …), when the child may not do it itself
@@ -42,6 +43,8 @@ pub enum Turn {
     MapIds,
     /// Write the offsets of my time namespace.
     TimeOffsets,
+    /// Move network devices into my network namespace.
+    NetDevices,
     /// Run the hooks of the runtime namespace.
     Hooks,
     /// Take my pty's master.
@@ -53,8 +56,16 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [Turn; 7] =
-        [Turn::Born, Turn::MapIds, Turn::TimeOffsets, Turn::Hooks, Turn::Console, Turn::Limits, Turn::Ready];
+    const ALL: [Turn; 8] = [
+        Turn::Born,
+        Turn::MapIds,
+        Turn::TimeOffsets,
+        Turn::NetDevices,
+        Turn::Hooks,
+        Turn::Console,
+        Turn::Limits,
+        Turn::Ready,
+    ];
 
     fn from_byte(b: u8) -> Option<Turn> {
         Turn::ALL.into_iter().find(|t| *t as u8 == b)
@@ -277,7 +288,7 @@ mod tests {
 
     #[test]
     fn rubbish_is_no_frame() {
-        for bytes in [&b""[..], &[0], &[1], &[1, 0], &[1, 8], &[1, 1, 1], &[2, 0], &[6, 1, 2, 3], &[9, 9]] {
+        for bytes in [&b""[..], &[0], &[1], &[1, 0], &[1, 99], &[1, 1, 1], &[2, 0], &[6, 1, 2, 3], &[9, 9]] {
             assert_eq!(Frame::decode(bytes), None, "{bytes:?}");
         }
     }

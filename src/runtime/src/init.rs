@@ -144,6 +144,10 @@ impl Init<'_> {
         if plan.namespaces.is_new(kind::NETWORK) {
             net::loopback_up().doing(|| "linux.namespaces: bring up the loopback interface".into())?;
         }
+        // Before the hooks, which may go on with the network.
+        if !plan.net_devices.is_empty() {
+            self.channel.ask(Turn::NetDevices, None)?;
+        }
 
         // The mount tree, below the root's fd; no path of the host is used after this for anything in the container.
         let root = plan.root.attach(trees.root, place)?;

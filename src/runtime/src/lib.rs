@@ -33,6 +33,7 @@ mod masked_paths;
 mod memory_policy;
 pub mod mounts;
 mod namespaces;
+mod net_devices;
 mod notify;
 mod observe;
 mod oom;

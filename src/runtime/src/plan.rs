@@ -13,6 +13,7 @@ use crate::mounts::cgroup::{CgroupMounts, V1Mount, Whose};
 use crate::mounts::options::{MountOptions, attr};
 use crate::mounts::{MountKind, MountPlan, clean};
 use crate::namespaces::{NamespacePlan, describe, kind};
+use crate::net_devices::{self, NetDevicePlan};
 use crate::process::{Grantable, ProcessPlan};
 use crate::rootfs::RootPlan;
 use crate::seccomp::SeccompPlan;
@@ -42,6 +43,9 @@ pub struct Plan {
     pub unprivileged: bool,
     /// Whether the runtime itself is in a user namespace.
     pub in_user_namespace: bool,
+    /// Network devices that move into it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub net_devices: Vec<NetDevicePlan>,
     /// Its cgroups.
     pub cgroup: CgroupPlan,
     /// The device rules asked for, in order, as the state keeps them; the runtime's own come after them.
@@ -154,7 +158,8 @@ impl Plan {
         let domainname = named(spec.domainname(), &namespaces, "domainname")?;
         let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
         let hooks = HooksPlan::new(spec.hooks().as_ref())?;
-        let turns = turns(&namespaces, unprivileged, &hooks, &process);
+        let net_devices = net_devices::plan(linux, &namespaces)?;
+        let turns = turns(&namespaces, unprivileged, &net_devices, &hooks, &process);
         Ok(Plan {
             id: options.id.clone(),
             bundle: bundle.into(),
@@ -173,6 +178,7 @@ impl Plan {
             id_maps,
             unprivileged,
             in_user_namespace: host.in_user_namespace,
+            net_devices,
             cgroup,
             device_rules,
             cgroup_mounts,
@@ -229,10 +235,7 @@ fn check_version(spec: &Spec) -> Result<()> {
 
 /// Properties that later versions build: an error each, never silence.
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    let given = [
-        (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
-    ];
+    let given = [(linux.intel_rdt().is_some(), "linux.intelRdt")];
     match given.iter().find(|(given, _)| *given) {
         Some((_, property)) => Err(Error::Unsupported((*property).into())),
         None => Ok(()),
@@ -373,7 +376,13 @@ fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool, rootles
 }
 
 /// The questions of the handshake, in the order init.rs comes to them.
-fn turns(ns: &NamespacePlan, unprivileged: bool, hooks: &HooksPlan, process: &ProcessPlan) -> Vec<Turn> {
+fn turns(
+    ns: &NamespacePlan,
+    unprivileged: bool,
+    devices: &[NetDevicePlan],
+    hooks: &HooksPlan,
+    process: &ProcessPlan,
+) -> Vec<Turn> {
     let mut turns = Vec::new();
     if ns.needs_second_clone() {
         turns.push(Turn::Born);
@@ -383,6 +392,9 @@ fn turns(ns: &NamespacePlan, unprivileged: bool, hooks: &HooksPlan, process: &Pr
     }
     if !ns.time_offsets.is_empty() && !unprivileged {
         turns.push(Turn::TimeOffsets);
+    }
+    if !devices.is_empty() {
+        turns.push(Turn::NetDevices);
     }
     if hooks.before_pivot() {
         turns.push(Turn::Hooks);
@@ -445,6 +457,9 @@ impl Plan {
         }
         if ns.unshared != 0 {
             writeln!(f, "  unshare {} (after joining the cgroups)", describe(ns.unshared))?;
+        }
+        for device in &self.net_devices {
+            writeln!(f, "  {device}")?;
         }
         for line in self.namespaces.time_offsets.lines() {
             writeln!(f, "  clock offset  {line}")?;

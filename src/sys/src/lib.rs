@@ -13,6 +13,7 @@ pub mod lsm;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod netlink;
 pub mod path;
 pub mod probe;
 pub mod process;

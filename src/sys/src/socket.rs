@@ -168,7 +168,7 @@ pub fn poll(readers: &[BorrowedFd<'_>], writers: &[BorrowedFd<'_>], timeout_ms: 
     Ok(polls.iter().map(|p| !p.revents().is_empty()).collect())
 }
 
-fn eintr<T>(mut f: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+pub(crate) fn eintr<T>(mut f: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match f() {
             Err(Errno::EINTR) => {}
