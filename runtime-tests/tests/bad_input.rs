@@ -227,7 +227,7 @@ fn the_cure_is_in_the_line() {
         runtime_tests::skip!("the wording is rrt's own promise");
     }
     let c = Container::new().with("/linux/intelRdt", json!({ "closID": "x" }));
-    refused(&c, &["not supported yet", "linux.intelRdt"]);
+    refused(&c, &["linux.intelRdt", "mount -t resctrl"]);
     let c = Container::new().with("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_NOTIFY" }));
     refused(&c, &["linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY"]);
 }

@@ -39,7 +39,7 @@ pub use host::{Hierarchy, HostCgroups, Mode, Version};
 pub use oom::{OomKills, OomNews, OomWatch};
 pub use plan::{CgroupPlan, Manager, PlannedWrite, plan};
 pub use stats::{
-    BlkIo, BlkIoEntry, Cpu, CpuSet, CpuUsage, HugeTlb, IntelRdt, Memory, MemoryEntry, Pids, Pressure, PressureData,
-    Stats, Throttling,
+    BandwidthInfo, BlkIo, BlkIoEntry, CacheInfo, CmtStats, Cpu, CpuSet, CpuUsage, HugeTlb, IntelRdt, MbmStats, Memory,
+    MemoryEntry, Pids, Pressure, PressureData, Stats, Throttling,
 };
 pub use update_devices::with_device_rules;

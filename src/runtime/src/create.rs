@@ -4,6 +4,7 @@ use crate::error::{Doing, Error, InFile, Result, config};
 use crate::facts::HostFacts;
 use crate::handshake::{Channel, Turn};
 use crate::init::Init;
+use crate::intel_rdt::{IntelRdtPlan, SavedIntelRdt};
 use crate::launch::{self, Attend, Endpoints};
 use crate::namespaces::{Joined, kind, name};
 use crate::net_devices::{self, Moved};
@@ -43,6 +44,8 @@ pub struct Made {
     pub init: Option<Child>,
     /// Whether hooks of the runtime's namespaces were run, which poststop hooks undo.
     pub hooks_ran: bool,
+    /// Its class of resctrl.
+    pub intel_rdt: Option<SavedIntelRdt>,
     /// Network devices that have moved.
     pub net_devices: Option<Moved>,
 }
@@ -122,14 +125,20 @@ impl Runtime {
         // Without the right to, init does it.
         let trees = if plan.unprivileged { None } else { Some(Trees::open(plan)?) };
         let namespaces = open_namespaces(&plan.namespaces.joined)?;
-        if let Some(trees) = &trees {
-            mounts::idmap::apply(&plan.mounts, &trees.sources, &namespaces)?;
+        match &trees {
+            Some(trees) => mounts::idmap::apply(&plan.mounts, &trees.sources, &namespaces)?,
+            None => mounts::idmap::refuse(&plan.mounts)?,
         }
         refuse_host_settings(plan, &namespaces)?;
 
         // What will exist is written down before it does.
         let mut state = plan_state(plan, process, facts);
+        state.intel_rdt = plan.intel_rdt.as_ref().map(IntelRdtPlan::locate).transpose()?;
         dir.write(&state)?;
+        if let (Some(plan), Some(rdt)) = (&plan.intel_rdt, &state.intel_rdt) {
+            made.intel_rdt = Some(rdt.clone());
+            rdt.make(plan)?;
+        }
         dir.write_filter(plan.process.seccomp.as_ref())?;
 
         // The cgroup with its limits before the process: it is never without them.
@@ -162,6 +171,10 @@ impl Runtime {
         for (kind, own) in way_back {
             namespace::join(&token, own.as_fd(), kind)
                 .doing(|| format!("return to the runtime's own {} namespace", name(kind)))?;
+        }
+        // Before it makes others, or does any work worth the name.
+        if let Some(rdt) = &made.intel_rdt {
+            rdt.add(child.pid)?;
         }
         // It exists: a `delete --force` may have to end it while it hangs, in a hook or on a dead network file system.
         state.init = Some(InitProcess::of(child.pid)?);
@@ -227,6 +240,9 @@ impl Attend for Answers<'_> {
                 self.endpoints.announce(child, "standard")
             }
             Turn::Born => {
+                if let Some(rdt) = &self.state.intel_rdt {
+                    rdt.add(child.pid)?;
+                }
                 self.state.init = Some(InitProcess::of(child.pid)?);
                 self.dir.write(self.state)
             }
@@ -246,6 +262,9 @@ impl Made {
         }
         if let Some(Err(e)) = self.cgroup.map(|c| crate::delete::remove_cgroup(&c)) {
             log::warn(format!("after a failure: {e}"));
+        }
+        if let Some(Err(e)) = self.intel_rdt.map(|rdt| rdt.remove()) {
+            log::warn(format!("after a failed create: {e}"));
         }
         if self.hooks_ran
             && let Ok(Some(state)) = dir.read()
@@ -328,6 +347,7 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
         personality: plan.personality,
         memory_policy: plan.memory_policy.clone(),
         seccomp: plan.process.seccomp.clone(),
+        intel_rdt: None,
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         device_rules: plan.device_rules.clone(),

@@ -86,6 +86,9 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
         // what is in there is another's.
         None => cgroup.delete(KILL_TIMEOUT)?,
     }
+    if let Some(rdt) = &state.intel_rdt {
+        rdt.remove()?;
+    }
     run_poststop(state);
     log::debug(format!("delete {:?}: nothing is left", state.id));
     dir.remove()

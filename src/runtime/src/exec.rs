@@ -9,6 +9,7 @@ use crate::facts::{self, is_unprivileged};
 use crate::foreground::{self, Terminal};
 use crate::handshake::{Channel, Frame, Turn};
 use crate::init::{join_keyring, keep_inherited};
+use crate::intel_rdt::SavedIntelRdt;
 use crate::landlock::LandlockPlan;
 use crate::launch::{self, Attend, Endpoints};
 use crate::memory_policy::MemoryPolicyPlan;
@@ -149,7 +150,7 @@ fn launch(
         &channel,
         plan,
         endpoints,
-        &mut Announce { plan, endpoints, rootless, unprivileged },
+        &mut Announce { plan, endpoints, intel_rdt: state.intel_rdt.as_ref(), rootless, unprivileged },
     );
     let master = master.map_err(|e| crate::oom::suspect(e, &cgroup))?;
     Ok((channel, master))
@@ -167,6 +168,7 @@ fn set_affinity(cpus: &[usize], name: &str) -> Result<()> {
 struct Announce<'a> {
     plan: &'a ProcessPlan,
     endpoints: &'a Endpoints,
+    intel_rdt: Option<&'a SavedIntelRdt>,
     rootless: Option<bool>,
     unprivileged: bool,
 }
@@ -174,6 +176,7 @@ struct Announce<'a> {
 impl Attend for Announce<'_> {
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         match turn {
+            Turn::Born => self.intel_rdt.map_or(Ok(()), |rdt| rdt.add(child.pid)),
             Turn::Ready => {
                 if !self.unprivileged {
                     launch::set_oom_score(self.plan, child, self.rootless)?;

@@ -32,7 +32,7 @@ pub fn document(version: &str, commit: &str) -> Value {
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "mountExtensions": { "idmap": { "enabled": true } },
             "memoryPolicy": { "modes": crate::memory_policy::modes(), "flags": crate::memory_policy::flags() },
             "netDevices": { "enabled": true },
@@ -96,10 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_said_to_be_off() {
+    fn the_rest_of_the_specification_is_there() {
         let value = document("", "");
-        for key in ["intelRdt"] {
-            assert_eq!(value["linux"][key]["enabled"], false, "{key}");
+        for key in ["seccomp", "apparmor", "selinux", "intelRdt", "netDevices"] {
+            assert_eq!(value["linux"][key]["enabled"], true, "{key}");
         }
+        assert_eq!(value["linux"]["memoryPolicy"]["modes"].as_array().map(Vec::len), Some(7));
+        assert_eq!(value["linux"]["intelRdt"]["monitoring"], true);
     }
 }

@@ -1,8 +1,9 @@
 //! `kill`, `pause`, `resume`, `update`.
 
 use crate::error::{Error, Result};
+use crate::intel_rdt::SavedIntelRdt;
 use crate::plan::with_default_devices;
-use crate::state::{StateDir, Status};
+use crate::state::{State, StateDir, Status};
 use crate::{Runtime, processes};
 use rrt_cgroups::{DeviceRule, with_device_rules};
 use rrt_sys::errno;
@@ -11,6 +12,36 @@ use std::time::Duration;
 
 /// How long `pause` waits for the last process to stand still.
 const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What `update` changes of `linux.intelRdt`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RdtUpdate {
+    /// `--l3-cache-schema`
+    pub l3_cache: Option<String>,
+    /// `--mem-bw-schema`
+    pub bandwidth: Option<String>,
+}
+
+impl RdtUpdate {
+    /// The class to change; `None` when nothing is asked for.
+    fn class_of<'a>(&self, state: &'a State) -> Result<Option<&'a SavedIntelRdt>> {
+        let flag = match self {
+            RdtUpdate { l3_cache: Some(_), .. } => "--l3-cache-schema",
+            RdtUpdate { bandwidth: Some(_), .. } => "--mem-bw-schema",
+            _ => return Ok(None),
+        };
+        let none = || {
+            Error::Usage(format!(
+                "{flag}: the container was created without linux.intelRdt, so it has no class to change"
+            ))
+        };
+        state.intel_rdt.as_ref().ok_or_else(none).map(Some)
+    }
+
+    fn apply(&self, class: Option<&SavedIntelRdt>) -> Result<()> {
+        class.map_or(Ok(()), |class| class.update(self.l3_cache.as_deref(), self.bandwidth.as_deref()))
+    }
+}
 
 impl Runtime {
     /// `kill`: sends a signal to init, or with `all` to every process of the container.
@@ -65,15 +96,24 @@ impl Runtime {
 
     /// `update`: new limits for a living container, and more device rules after those it has. `devices` of `resources` is not looked
     /// at, as in runc: containerd sends there what it sent at `create`.
-    pub fn update(&self, id: &str, resources: &rrt_oci::LinuxResources, devices: &[DeviceRule]) -> Result<()> {
+    pub fn update(
+        &self,
+        id: &str,
+        resources: &rrt_oci::LinuxResources,
+        devices: &[DeviceRule],
+        rdt: &RdtUpdate,
+    ) -> Result<()> {
         let dir = StateDir::open(&self.root, id)?;
         let mut state = dir.require()?;
         if state.status(&dir) == Status::Stopped {
             return Err(Error::Status("container not running".into()));
         }
+        // Asked before anything changes, and changed last.
+        let class = rdt.class_of(&state)?.cloned();
         let cgroup = state.cgroup();
         if devices.is_empty() {
-            return Ok(cgroup.update(resources)?);
+            cgroup.update(resources)?;
+            return rdt.apply(class.as_ref());
         }
         let rules = with_device_rules(&state.device_rules, devices);
         let (old, new) = (with_default_devices(&state.device_rules), with_default_devices(&rules));
@@ -83,6 +123,7 @@ impl Runtime {
             return Err(e.into());
         }
         state.device_rules = rules;
-        dir.write(&state)
+        dir.write(&state)?;
+        rdt.apply(class.as_ref())
     }
 }

@@ -97,7 +97,13 @@ impl Runtime {
         let state = dir.require()?;
         match state.status(&dir) {
             Status::Stopped => Err(Error::Status("container not running".into())),
-            _ => Ok(state.cgroup().stats()?),
+            _ => {
+                let mut stats = state.cgroup().stats()?;
+                if let Some(rdt) = &state.intel_rdt {
+                    stats.intel_rdt = rdt.stats()?;
+                }
+                Ok(stats)
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use crate::facts::{HostFacts, is_unprivileged};
 use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
 use crate::id_maps::Writers;
+use crate::intel_rdt::IntelRdtPlan;
 use crate::landlock::LandlockPlan;
 use crate::lsm::MountLabel;
 use crate::memory_policy::MemoryPolicyPlan;
@@ -51,6 +52,9 @@ pub struct Plan {
     /// The device rules asked for, in order, as the state keeps them; the runtime's own come after them.
     #[serde(skip)]
     pub device_rules: Vec<DeviceRule>,
+    /// `linux.intelRdt`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<IntelRdtPlan>,
     /// What a mount of type cgroup shows.
     pub cgroup_mounts: CgroupMounts,
     /// Its mounts, in order.
@@ -114,7 +118,6 @@ impl Plan {
         check_version(spec)?;
         let linux =
             spec.linux().as_ref().ok_or_else(|| config("linux", "missing; this runtime makes Linux containers"))?;
-        refuse_unsupported(linux)?;
         let namespaces = NamespacePlan::new(linux)?;
         let process =
             spec.process().as_ref().ok_or_else(|| config("process", "missing; it names the program to run"))?;
@@ -169,6 +172,7 @@ impl Plan {
                 LinuxPersonalityDomain::PerLinux => 0,
                 LinuxPersonalityDomain::PerLinux32 => 8,
             }),
+            intel_rdt: linux.intel_rdt().as_ref().map(|rdt| IntelRdtPlan::new(rdt, &options.id)).transpose()?,
             memory_policy: linux.memory_policy().as_ref().map(MemoryPolicyPlan::new).transpose()?,
             keyring: (!options.no_new_keyring).then(|| format!("_ses.{}", options.id)),
             core_sched: crate::core_sched::plan(&annotations)?,
@@ -230,15 +234,6 @@ fn check_version(spec: &Spec) -> Result<()> {
     match spec.version().split('.').next() {
         Some("1") | Some("") | None => Ok(()),
         _ => Err(config("ociVersion", format!("{:?} is not supported; this runtime implements 1.x", spec.version()))),
-    }
-}
-
-/// Properties that later versions build: an error each, never silence.
-fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    let given = [(linux.intel_rdt().is_some(), "linux.intelRdt")];
-    match given.iter().find(|(given, _)| *given) {
-        Some((_, property)) => Err(Error::Unsupported((*property).into())),
-        None => Ok(()),
     }
 }
 
@@ -441,6 +436,9 @@ impl Plan {
         }
         if let Some(n) = self.cgroup.device_program_len() {
             writeln!(f, "  attach a device filter of {n} BPF instructions")?;
+        }
+        if let Some(rdt) = &self.intel_rdt {
+            writeln!(f, "  {rdt}")?;
         }
         let ns = &self.namespaces;
         writeln!(f, "  clone3 with new namespaces: {}", describe(ns.cloned))?;

@@ -12,6 +12,7 @@
 
 use crate::error::{Doing, Error, InFile, Result};
 use crate::hooks::HooksPlan;
+use crate::intel_rdt::SavedIntelRdt;
 use crate::memory_policy::MemoryPolicyPlan;
 use crate::seccomp::SeccompPlan;
 use rrt_cgroups::{Cgroup, DeviceRule, FreezerState, SavedCgroup};
@@ -71,6 +72,9 @@ pub struct State {
     pub seccomp: Option<SeccompPlan>,
     /// The name of its session keyring, which `exec` joins; absent with `--no-new-keyring`.
     pub keyring: Option<String>,
+    /// Its class of resctrl, which `exec` joins and `delete` removes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<SavedIntelRdt>,
     /// Its cgroups.
     pub cgroup: SavedCgroup,
     /// The device rules of config.json, then those of `update --device`.

@@ -38,9 +38,84 @@ pub struct Stats {
     pub network_interfaces: Option<Vec<()>>,
 }
 
-/// Intel RDT statistics: not gathered here.
+/// Intel RDT statistics, gathered by whoever manages resctrl; what the machine does not have is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct IntelRdt {}
+pub struct IntelRdt {
+    /// The cache that can be shared out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l3_cache_info: Option<CacheInfo>,
+    /// The default class' line for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub l3_cache_schema_root: String,
+    /// The container's class' line for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub l3_cache_schema: String,
+    /// The memory bandwidth that can be shared out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_bw_info: Option<BandwidthInfo>,
+    /// The default class' line for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mem_bw_schema_root: String,
+    /// The container's class' line for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mem_bw_schema: String,
+    /// All lines of the container's class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schemata: Vec<String>,
+    /// Memory traffic, by cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mbm_stats: Option<Vec<MbmStats>>,
+    /// Cache occupancy, by cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmt_stats: Option<Vec<CmtStats>>,
+}
+
+/// `info/L3` of resctrl.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CacheInfo {
+    /// The whole cache as a mask, hexadecimal.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cbm_mask: String,
+    /// How many bits a mask must have.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub min_cbm_bits: u64,
+    /// How many classes there can be.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub num_closids: u64,
+}
+
+/// `info/MB` of resctrl.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BandwidthInfo {
+    /// The steps, in percent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bandwidth_gran: u64,
+    /// Whether the delay is linear.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub delay_linear: u64,
+    /// The least, in percent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub min_bandwidth: u64,
+    /// How many classes there can be.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub num_closids: u64,
+}
+
+/// Memory traffic through one cache, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct MbmStats {
+    /// All.
+    pub mbm_total_bytes: u64,
+    /// Of the near memory.
+    pub mbm_local_bytes: u64,
+}
+
+/// What is in one cache, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CmtStats {
+    /// Used now.
+    pub llc_occupancy: u64,
+}
 
 /// CPU statistics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -309,8 +309,8 @@ fn update() -> Vec<Arg> {
         list_of("device", "RULE")
             .value_parser(values::device_rule)
             .help("Add a device rule: \"c 10:200 rwm\", or \"deny c 10:200 w\" (repeatable; also beside --resources)"),
-        word("l3-cache-schema", "SCHEMA").help("Intel RDT cache allocation (not supported yet)"),
-        word("mem-bw-schema", "SCHEMA").help("Intel RDT memory bandwidth (not supported yet)"),
+        word("l3-cache-schema", "SCHEMA").help("Intel RDT cache allocation, as L3:0=ff"),
+        word("mem-bw-schema", "SCHEMA").help("Intel RDT memory bandwidth, as MB:0=50"),
         // Obsolete since Linux 5.4; runc hides and ignores them too.
         word("kernel-memory", "BYTES").hide(true),
         word("kernel-memory-tcp", "BYTES").hide(true),

@@ -12,7 +12,8 @@ use clap::ArgMatches;
 use golang::Place;
 use rrt_oci::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use rrt_runtime::{
-    CgroupManager, CheckpointOptions, CreateOptions, CriuOptions, DeviceRule, ExecOptions, RestoreOptions, RunOptions,
+    CgroupManager, CheckpointOptions, CreateOptions, CriuOptions, DeviceRule, ExecOptions, RdtUpdate, RestoreOptions,
+    RunOptions,
 };
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -91,7 +92,7 @@ pub enum Command {
     Mounts { id: String, options: crate::commands::mounts::Options },
     Pause { id: String },
     Resume { id: String },
-    Update { id: String, resources: NewResources, devices: Vec<DeviceRule> },
+    Update { id: String, resources: NewResources, devices: Vec<DeviceRule>, rdt: RdtUpdate },
     Checkpoint(CheckpointOptions),
     Restore(RestoreOptions),
     Spec { bundle: Option<PathBuf>, rootless: bool },
@@ -245,7 +246,12 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
             interval: m.get_one("interval").copied().unwrap_or(EVENTS_INTERVAL),
             once: m.get_flag("stats"),
         },
-        "update" => Command::Update { id: id(m), resources: new_resources(m)?, devices: many(m, "device") },
+        "update" => Command::Update {
+            id: id(m),
+            resources: new_resources(m),
+            devices: many(m, "device"),
+            rdt: RdtUpdate { l3_cache: text(m, "l3-cache-schema"), bandwidth: text(m, "mem-bw-schema") },
+        },
         "checkpoint" => Command::Checkpoint(checkpoint(m)),
         "restore" => Command::Restore(RestoreOptions {
             create: restored(m),
@@ -350,15 +356,12 @@ fn exec(m: &ArgMatches) -> ExecOptions {
     }
 }
 
-fn new_resources(m: &ArgMatches) -> Result<NewResources, String> {
-    if let Some(flag) = ["l3-cache-schema", "mem-bw-schema"].into_iter().find(|flag| text(m, flag).is_some()) {
-        return Err(format!("not supported yet: linux.intelRdt (--{flag})"));
-    }
-    Ok(match path(m, "resources") {
+fn new_resources(m: &ArgMatches) -> NewResources {
+    match path(m, "resources") {
         Some(file) if file.as_os_str() == "-" => NewResources::Stdin,
         Some(file) => NewResources::File(file),
         None => NewResources::Flags(Box::new(resources(m))),
-    })
+    }
 }
 
 /// The flags of `update` as `linux.resources`. An object stands there only if one of its flags was given.

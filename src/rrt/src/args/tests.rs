@@ -233,7 +233,10 @@ fn update_names_only_what_was_given() {
     assert!(matches!(ok(&["update", "--resources=-", "c"]), Command::Update { resources: NewResources::Stdin, .. }));
     assert!(matches!(ok(&["update", "-r", "f", "c"]), Command::Update { resources: NewResources::File(_), .. }));
     assert!(err(&["update", "--memory", "lots", "c"]).contains("--memory"));
-    assert!(err(&["update", "--l3-cache-schema", "x", "c"]).contains("not supported yet: linux.intelRdt"));
+    let Command::Update { rdt, .. } = ok(&["update", "--l3-cache-schema", "L3:0=f", "--mem-bw-schema=", "c"]) else {
+        panic!()
+    };
+    assert_eq!((rdt.l3_cache.as_deref(), rdt.bandwidth), (Some("L3:0=f"), None));
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
         Command::List { format, quiet } => report::list(&runtime, format, quiet),
         Command::Ps { id, format, args } => ps::run(&runtime, &id, format, &args),
         Command::Events { id, interval, once } => events::run(&runtime, &id, interval, once),
-        Command::Update { id, resources, devices } => update::run(&runtime, &id, resources, &devices),
+        Command::Update { id, resources, devices, rdt } => update::run(&runtime, &id, resources, &devices, &rdt),
         Command::Help(_) | Command::Version | Command::Features { .. } | Command::Spec { .. } => Ok(0),
     }
 }

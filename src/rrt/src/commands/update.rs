@@ -3,12 +3,18 @@
 use super::Failure;
 use crate::args::NewResources;
 use rrt_oci::LinuxResources;
-use rrt_runtime::{DeviceRule, Error, Runtime};
+use rrt_runtime::{DeviceRule, Error, RdtUpdate, Runtime};
 use serde::Deserialize;
 use std::io::{self, Read};
 
 /// Sets the limits that `resources` names on container `id`; what it leaves out stays.
-pub fn run(runtime: &Runtime, id: &str, resources: NewResources, devices: &[DeviceRule]) -> Result<u8, Failure> {
+pub fn run(
+    runtime: &Runtime,
+    id: &str,
+    resources: NewResources,
+    devices: &[DeviceRule],
+    rdt: &RdtUpdate,
+) -> Result<u8, Failure> {
     let resources = match resources {
         NewResources::Flags(resources) => *resources,
         NewResources::Stdin => {
@@ -22,7 +28,7 @@ pub fn run(runtime: &Runtime, id: &str, resources: NewResources, devices: &[Devi
             parse(&name, &text)?
         }
     };
-    runtime.update(id, &resources, devices)?;
+    runtime.update(id, &resources, devices, rdt)?;
     Ok(0)
 }
 

@@ -170,6 +170,17 @@ pub fn apply(mounts: &[MountPlan], sources: &[Option<Source>], joined: &[(Joined
     Ok(())
 }
 
+/// Rootless the sources are opened by init, which may not translate them: an error, never a mount without the mapping.
+pub fn refuse(mounts: &[MountPlan]) -> Result<()> {
+    match mounts.iter().find(|m| m.idmap.is_some()) {
+        Some(m) => Err(config(
+            &m.property,
+            "an id mapping needs CAP_SYS_ADMIN in the first user namespace; run as root, or remove it",
+        )),
+        None => Ok(()),
+    }
+}
+
 fn map_ids(plan: &MountPlan, idmap: &IdmapPlan, source: &Source, user: BorrowedFd<'_>) -> Result<()> {
     let MountKind::Bind { source: from, .. } = &plan.kind else { return Ok(()) };
     let name = if idmap.recursive { "ridmap" } else { "idmap" };
