@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod annotations;
+mod check;
 mod checkpoint;
 mod console;
 mod core_sched;
@@ -57,6 +58,7 @@ pub mod time;
 mod trees;
 mod wait;
 
+pub use check::{Finding, Severity};
 pub use checkpoint::CheckpointOptions;
 pub use criu::options::{CriuOptions, ManageCgroups, NetworkLock};
 pub use error::{Error, Result};

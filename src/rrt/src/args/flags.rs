@@ -39,7 +39,7 @@ const fn wrapper(name: &'static str, about: &'static str, flags: fn() -> Vec<Arg
 }
 
 /// All commands, in the order of the help.
-pub const ENTRIES: [Entry; 21] = [
+pub const ENTRIES: [Entry; 22] = [
     entry("create", "Create a container that waits for `start`", create),
     entry("start", "Start the process of a created container", only_id),
     entry("run", "Create a container, start it and wait for it", run),
@@ -58,6 +58,7 @@ pub const ENTRIES: [Entry; 21] = [
     entry("spec", "Write a config.json to start from", spec),
     entry("features", "Print what this runtime supports as JSON", features),
     entry("plan", "Print the steps that `create` would take, and take none", plan),
+    entry("check", "List all that is wrong with a bundle, and make nothing", check),
     entry("checkpoint", "Save a running container with criu", checkpoint),
     entry("restore", "Restore a saved container with criu", restore),
     entry("help", "Print this help, or a command's", help),
@@ -254,6 +255,17 @@ fn events() -> Vec<Arg> {
 
 fn features() -> Vec<Arg> {
     vec![switch("probe").help("Print instead which interfaces of the running kernel were found, each by trying it")]
+}
+
+fn check() -> Vec<Arg> {
+    vec![
+        Arg::new("bundle")
+            .value_name("bundle")
+            .value_parser(value_parser!(OsString))
+            .help("Directory of config.json and the root file system [default: .]"),
+        file("config", "FILE").short('f').help("Read FILE in place of the bundle's config.json"),
+        switch("json").help("Print JSON"),
+    ]
 }
 
 fn mounts() -> Vec<Arg> {

@@ -89,6 +89,7 @@ pub enum Command {
     Ps { id: String, format: Format, args: Vec<OsString> },
     Events { id: String, interval: Duration, once: bool },
     Wait { id: String },
+    Check { options: CreateOptions, json: bool },
     Mounts { id: String, options: crate::commands::mounts::Options },
     Pause { id: String },
     Resume { id: String },
@@ -229,6 +230,15 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
                 destinations: many(m, "destination"),
                 format: format_of(m),
             },
+        },
+        "check" => Command::Check {
+            options: CreateOptions {
+                id: PLANNED_ID.into(),
+                bundle: path(m, "bundle").unwrap_or_else(|| ".".into()),
+                config: path(m, "config"),
+                ..CreateOptions::default()
+            },
+            json: m.get_flag("json"),
         },
         "wait" => Command::Wait { id: id(m) },
         "pause" => Command::Pause { id: id(m) },

@@ -1,5 +1,6 @@
 //! The commands: take options, call the runtime, print, give the exit code.
 
+mod check;
 mod events;
 pub mod mounts;
 mod ps;
@@ -71,6 +72,7 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
         }
         Command::Start { id } => done(runtime.start(&id)),
         Command::Mounts { id, options } => mounts::run(&runtime, &id, &options),
+        Command::Check { options, json } => check::run(&runtime, &options, json),
         Command::Wait { id } => print(format!("{}\n", runtime.wait(&id)?).as_bytes()),
         Command::Pause { id } => done(runtime.pause(&id)),
         Command::Resume { id } => done(runtime.resume(&id)),
