@@ -153,7 +153,7 @@ fn a_failing_one_ends_the_creation() {
         let c = Container::new().idle();
         let hook = hook(&c, name, 9);
         let c = c.with(&format!("/hooks/{name}"), json!([hook]));
-        c.create(&[]).fails(1, &[name, "9"]);
+        c.create(&[]).fails(1, &[&format!("error running {name} hook #0:"), "9"]);
         c.assert_gone();
     }
 }
@@ -167,6 +167,21 @@ fn a_failing_start_container_keeps_the_program_from_running() {
     assert_ne!(out.code, 0, "{out}");
     assert!(!c.path("/ran").exists());
     assert_eq!(names(&c), ["startContainer"]);
+}
+
+#[test]
+fn a_start_container_without_env_has_the_programs() {
+    known!("runc", "1.2", "a hook without env gets the caller's");
+    let c = Container::new();
+    let mut hook = hook(&c, "startContainer", 0);
+    hook.as_object_mut().expect("hook").remove("env");
+    let c = c.with("/process/env", json!(["PATH=/bin", "OWN=1"])).with("/hooks/startContainer", json!([hook]));
+    let report = c.report();
+    // HOME is from the container's passwd, as the program's.
+    assert_eq!(log(&c)[0]["report"]["env"], report["env"]);
+    assert!(
+        report["env"].as_array().is_some_and(|e| e.iter().any(|v| v.as_str().is_some_and(|v| v.starts_with("HOME="))))
+    );
 }
 
 #[test]

@@ -290,6 +290,19 @@ fn a_bind_keeps_the_flags_of_its_source() {
     }
 }
 
+/// As runc: with one attribute named, the others are a new mount's. (util-linux' mount(8) keeps them.)
+#[test]
+fn a_bind_with_an_attribute_has_no_other_of_its_source() {
+    private_mounts();
+    let mut c = Container::new();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NODIRATIME;
+    c.host_tmpfs("source", flags);
+    let report = c.mount("/mnt", "bind", "source", &["rbind", "ro"]).report();
+    let options = &mount(&report, "/mnt")["options"];
+    assert!(has(options, "ro") && has(options, "nodiratime"), "{options}");
+    assert!(!["nosuid", "nodev", "noexec"].iter().any(|word| has(options, word)), "{options}");
+}
+
 /// What mountinfo says of propagation for each of the eight options, on both mounts of a nested tree.
 #[test]
 fn propagation() {

@@ -72,7 +72,7 @@ impl SubCgroups {
                 None => return Err(invalid(arg, "needs a controller in front, as \"cpu:PATH\"")),
             };
             if Path::new(path).components().any(|c| c == std::path::Component::ParentDir) {
-                return Err(invalid(arg, "may not contain \"..\""));
+                return Err(invalid(arg, "is a bad sub cgroup path: it may not contain \"..\""));
             }
             let path = crate::path::clean(Path::new(path));
             for controller in controllers.split(',') {

@@ -122,7 +122,7 @@ fn run_one(
     let path = c(hook.path.as_os_str().as_bytes())?;
     let timeout = hook.timeout.map(Duration::from_secs);
     let outcome = spawn::run(token, &path, &ExecArgs::new(argv, envp), state.as_bytes(), cwd, timeout, stop, confine)
-        .doing(|| format!("error running hook {} ({:?})", hook.property, hook.path))?;
+        .doing(|| hook.failed())?;
     let problem = match (outcome.exit, hook.timeout) {
         (Some(Exit::Code(0)), _) => return Ok(()),
         (Some(Exit::Code(code)), _) => format!("exit status {code}"),
@@ -132,7 +132,16 @@ fn run_one(
     };
     let output = outcome.output.trim();
     let output = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
-    Err(Error::Hook(format!("error running hook {} ({:?}): {problem}{output}", hook.property, hook.path)))
+    Err(Error::Hook(format!("{}: {problem}{output}", hook.failed())))
+}
+
+impl HookPlan {
+    /// runc's words, then the property: `error running prestart hook #1: hooks.prestart[1] ("/bin/x")`.
+    fn failed(&self) -> String {
+        let (kind, place) = self.property.trim_start_matches("hooks.").split_once('[').unwrap_or_default();
+        let place = place.trim_end_matches(']');
+        format!("error running {kind} hook #{place}: {} ({:?})", self.property, self.path)
+    }
 }
 
 #[cfg(test)]

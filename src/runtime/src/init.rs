@@ -223,7 +223,7 @@ impl Init<'_> {
         let state = self.wait_for_start()?;
         // Without an environment of its own such a hook has the program's, in whose place it runs.
         let mut start_container = plan.hooks.start_container.clone();
-        start_container.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = plan.process.env.clone());
+        start_container.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = program.environment());
         // In the program's place, so under its filter (as in runc).
         hooks::run_confined(token, &start_container, &state, &plan.process.cwd, &|| program.confine_hook())?;
         keep_inherited(plan.inherited_fds)?;

@@ -216,10 +216,8 @@ fn capabilities(process: &Process, at: &str, grantable: CapBits, warnings: &mut 
         ambient: granted(caps.ambient(), "ambient")?,
     };
     if all & !grantable != 0 {
-        let names = rrt_sys::creds::capability_names();
-        let lost = |n: &usize| all & !grantable & (1 << n) != 0;
-        let lost: Vec<_> = (0..names.len()).filter(lost).map(|n| names[n].as_str()).collect();
-        warnings.push(format!("{at}: {} cannot be granted by this runtime and are left out", lost.join(", ")));
+        let lost = names_of(all & !grantable);
+        warnings.push(format!("{at}: {lost} cannot be granted by this runtime and are left out"));
     }
     let outside = sets.effective & !sets.permitted;
     if outside != 0 {
@@ -228,9 +226,18 @@ fn capabilities(process: &Process, at: &str, grantable: CapBits, warnings: &mut 
     // The kernel raises in the ambient set only what is permitted and inheritable (capabilities(7)).
     let ambient = sets.ambient & sets.permitted & sets.inheritable;
     if ambient != sets.ambient {
-        warnings.push(format!("{at}.ambient: what is not also permitted and inheritable is left out"));
+        let lost = names_of(sets.ambient & !ambient);
+        let reason = "not also permitted and inheritable; left out";
+        warnings.push(format!("{at}.ambient: can't raise ambient capability {lost}: {reason}"));
     }
     Ok(CapabilitySets { ambient, ..sets })
+}
+
+/// `CAP_CHOWN, CAP_KILL`
+fn names_of(capabilities: CapBits) -> String {
+    let names = rrt_sys::creds::capability_names();
+    let in_it = (0..names.len()).filter(|n| capabilities & (1 << n) != 0);
+    in_it.map(|n| names[n].as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn rlimits(process: &Process, at: &str) -> Result<Vec<Rlimit>> {

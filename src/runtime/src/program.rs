@@ -17,6 +17,8 @@ pub struct Program<'a> {
     path: CString,
     args: ExecArgs,
     plan: &'a ProcessPlan,
+    /// `HOME=…`, when the plan has none.
+    home: Option<String>,
     /// Permitted beyond the plan, to load the seccomp filter.
     kept: CapBits,
 }
@@ -74,8 +76,8 @@ impl<'a> Program<'a> {
         }
         .doing(|| format!("chdir to process.cwd ({:?})", plan.cwd))?;
         check_cwd(&plan.cwd)?;
-        let (path, args) = find(plan, home)?;
-        Ok(Program { path, args, plan, kept })
+        let (path, args) = find(plan, home.as_ref())?;
+        Ok(Program { path, args, plan, home, kept })
     }
 
     /// Loads the seccomp filter, then execve(2); returns only on failure. Nothing may come between the two, and nothing of what the
@@ -90,18 +92,26 @@ impl<'a> Program<'a> {
         cannot_execute(&self.path.to_string_lossy(), &e)
     }
 
+    /// The variables that the program will have.
+    pub fn environment(&self) -> Vec<String> {
+        environment(self.plan, self.home.as_ref()).cloned().collect()
+    }
+
     /// The last step of a hook that runs in the program's place.
     pub fn confine_hook(&self) -> rrt_sys::Result<()> {
         self.plan.seccomp.as_ref().map_or(Ok(()), |f| f.confine_hook(&self.plan.capabilities, self.kept))
     }
 }
 
-fn find(plan: &ProcessPlan, home: Option<String>) -> Result<(CString, ExecArgs)> {
+/// An empty HOME counts as none, and gives way.
+fn environment<'a>(plan: &'a ProcessPlan, home: Option<&'a String>) -> impl Iterator<Item = &'a String> {
+    plan.env.iter().filter(move |e| home.is_none() || !e.starts_with("HOME=")).chain(home)
+}
+
+fn find(plan: &ProcessPlan, home: Option<&String>) -> Result<(CString, ExecArgs)> {
     let c = |s: &String| CString::new(s.as_str()).map_err(|_| Error::Init(format!("{s:?} contains a NUL byte")));
     let argv = plan.args.iter().map(c).collect::<Result<_>>()?;
-    // An empty HOME counts as none, and gives way.
-    let given = plan.env.iter().filter(|e| home.is_none() || !e.starts_with("HOME="));
-    let envp = given.chain(home.iter()).map(c).collect::<Result<_>>()?;
+    let envp = environment(plan, home).map(c).collect::<Result<_>>()?;
     let args = ExecArgs::new(argv, envp);
     let name = &plan.args[0];
     if name.contains('/') {
@@ -135,7 +145,7 @@ fn cannot_execute(name: &str, e: &rrt_sys::SysError) -> Error {
         errno::ENOEXEC => "exec format error: not a program for this machine, or a script without #!".into(),
         _ => e.to_string(),
     };
-    Error::Init(format!("exec: {name:?}: {text} (process.args[0])"))
+    Error::Init(format!("exec {name}: {text} (process.args[0])"))
 }
 
 /// Sets the plan's limits on a process (`0`: this one).

@@ -170,9 +170,14 @@ fn set_iversion(new: BorrowedFd<'_>, on: bool) -> rrt_sys::Result<()> {
 /// Sets the mount's own attributes, then the recursive ones, then the propagation types in order.
 pub fn set_attributes(fd: BorrowedFd<'_>, o: &MountOptions) -> rrt_sys::Result<()> {
     let own = SetAttr { set: o.set, clear: o.clear, propagation: None };
+    let whole = SetAttr { clear: o.clear | o.clear_unnamed, ..own };
     let all = SetAttr { set: o.rec_set, clear: o.rec_clear, propagation: None };
-    if own != SetAttr::default() {
-        mount::set_attr(fd, own, false)?;
+    if whole != SetAttr::default() {
+        match mount::set_attr(fd, whole, false) {
+            // Locked by a user namespace above ours (mount_namespaces(7)): what was not named stays.
+            Err(e) if e.is(errno::EPERM) && whole != own => mount::set_attr(fd, own, false)?,
+            done => done?,
+        }
     }
     if all != SetAttr::default() {
         mount::set_attr(fd, all, true)?;
@@ -201,7 +206,7 @@ fn ordinary_directory(root: &Root, plan: &MountPlan) -> Result<OwnedFd> {
     for name in plan.destination.components().skip(1) {
         dir = path::mkdir_at(dir.as_fd(), name.as_os_str(), 0o755).map_err(|e| {
             let problem = format!(
-                "{:?} must be an ordinary directory in the root file system, not a symlink or file ({e})",
+                "{:?} must be mounted on ordinary directory of the root file system, not on a symlink or file ({e})",
                 plan.destination
             );
             config(format!("{}.destination", plan.property), problem)

@@ -69,7 +69,7 @@ impl MountPlan {
     /// Plans `mounts[i]` of a bundle.
     pub fn new(mount: &Mount, i: usize, bundle: &Path, namespaces: &NamespacePlan) -> Result<MountPlan> {
         let property = format!("mounts[{i}]");
-        let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default(), &property)?;
+        let mut options = MountOptions::parse(mount.options().as_deref().unwrap_or_default(), &property)?;
         let fstype = mount.typ().clone().unwrap_or_default();
         let source = mount.source().clone().filter(|s| !s.as_os_str().is_empty());
         let kind = match options.bind {
@@ -79,6 +79,7 @@ impl MountPlan {
             bind => {
                 let source = source.ok_or_else(|| config(format!("{property}.source"), "missing for a bind mount"))?;
                 let recursive = bind.unwrap_or(false) || fstype == "rbind";
+                options.reset_unnamed();
                 MountKind::Bind { source: bundle.join(source), recursive }
             }
         };

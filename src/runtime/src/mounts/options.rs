@@ -154,6 +154,9 @@ pub struct MountOptions {
     pub set: u64,
     /// `MOUNT_ATTR_*` to clear.
     pub clear: u64,
+    /// `MOUNT_ATTR_*` to clear where the kernel lets us; see [`MountOptions::reset_unnamed`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clear_unnamed: u64,
     /// The same, for the mount and all below it.
     pub rec_set: u64,
     /// See `rec_set`.
@@ -178,6 +181,10 @@ pub struct MountOptions {
     pub root_label: Option<String>,
     /// What the table does not know: data of the file system, `key` or `key=value`.
     pub data: Vec<String>,
+}
+
+fn is_zero(bits: &u64) -> bool {
+    *bits == 0
 }
 
 fn propagation_text<S: serde::Serializer>(p: &[(Propagation, bool)], s: S) -> std::result::Result<S::Ok, S::Error> {
@@ -213,6 +220,17 @@ impl MountOptions {
             o.refuse_file_system_options(property)?;
         }
         Ok(o)
+    }
+
+    /// For a bind mount: with an option for the mount's own attributes, the others are as on a new mount, not as its source has
+    /// them; with none, all are the source's. So it is in runc, and engines count on it: a `ro` volume from a `noexec` file system
+    /// can be executed from. The access time stays the source's unless it is named.
+    pub fn reset_unnamed(&mut self) {
+        use attr::{NODEV, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
+        let named = self.set | self.clear;
+        if named != 0 {
+            self.clear_unnamed = (RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW) & !named;
+        }
     }
 
     /// A bind mount shares its source's super block: an option of the super block would change the source for all others, and
