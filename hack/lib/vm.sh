@@ -76,7 +76,7 @@ vm_ssh() {
     shift
     timeout --foreground "$vm_limit" ssh -q -i "$vm/key" -p "$(cat "$vm/port")" -l "$user" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=30 \
         -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ServerAliveInterval=60 -o ServerAliveCountMax=5 \
-        -o ControlMaster=auto -o ControlPersist=60 -o "ControlPath=$vm/ssh-$user" "$@"
+        -o ControlMaster=auto -o ControlPersist=600 -o "ControlPath=$vm/ssh-$user" "$@"
 }
 
 vm_alive() { [ -e "$1/pid" ] && kill -0 "$(cat "$1/pid")" 2>/dev/null; }
