@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use runtime_tests::{Background, Container, Output, known, leftovers, run, skip};
+use runtime_tests::{Background, Container, Output, known, leftovers, run, skip, until};
 
 /// One operation that is killed, on a container made by `before`.
 struct Operation {
@@ -181,4 +181,27 @@ fn each_call_of_init_fails() {
 fn each_call_of_the_parent_fails() {
     known!("runc", "*", "it makes other calls, from several threads");
     with_faults(&[], CALLS_OF_THE_PARENT, "error=EIO");
+}
+
+#[test]
+fn delete_when_init_is_reaped_between_its_two_signals() {
+    known!("runc", "*", "signals init once");
+    let c = running();
+    // Neither reaches init, so that it surely lives when its pidfd is opened for the second one; the answer is what it is when its
+    // parent has been quick, and it dies while its end is waited for.
+    let fault = "inject=pidfd_send_signal:error=ESRCH";
+    let pid = c.pid().to_string();
+    let delete = c.command("delete", &["--force"], &[]);
+    let out = std::thread::scope(|scope| {
+        let tracing = scope.spawn(|| under_strace(&c, &delete, &["-e", fault]));
+        let log = || std::fs::read_to_string(c.dir.join("calls")).unwrap_or_default();
+        until("the second signal", || tracing.is_finished() || log().matches("ESRCH").count() == 2);
+        Command::new("kill").args(["-KILL", &pid]).status().expect("kill");
+        let out = tracing.join().expect("the thread of strace");
+        assert!(out.is_err() || log().matches("ESRCH").count() == 2, "{}", log());
+        out
+    });
+    let Ok(out) = out else { skip!("strace is not installed") };
+    out.ok();
+    c.assert_gone();
 }

@@ -5,6 +5,7 @@ use crate::hooks;
 use crate::state::{State, StateDir, Status, is_frozen};
 use crate::{Runtime, log, processes};
 use rrt_cgroups::Cgroup;
+use rrt_sys::errno;
 use rrt_sys::process::{self, SingleThreaded};
 use rrt_sys::socket;
 use std::os::fd::AsFd;
@@ -67,7 +68,11 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
     let cgroup = state.cgroup();
     if let Some(Ok(pidfd)) = state.init.map(|i| i.pidfd()) {
         kill_those_without_cgroup(state);
-        process::send_signal(pidfd.as_fd(), 9).doing(|| "kill init".into())?;
+        match process::send_signal(pidfd.as_fd(), 9) {
+            // It was killed before the lock was waited for, and its parent has reaped it since the pidfd was opened.
+            Err(e) if e.is(errno::ESRCH) => {}
+            sent => sent.doing(|| "kill init".into())?,
+        }
         // Nothing waits by sleeping: the pidfd becomes readable at the moment init is dead.
         if is_frozen(&cgroup) {
             cgroup.thaw()?;
