@@ -70,6 +70,11 @@ fn a_wrong_type_has_line_and_column() {
     let (code, found) = findings(&c);
     assert_eq!(code, 1);
     assert!(found.iter().any(|(_, p)| p.contains("process.user.uid") && p.contains("line 1 column")), "{found:?}");
+    // Only the first is found in the file itself: a position of a later one would be wrong, and is left out.
+    let c = c.with("/process/terminal", json!(7)).with("/linux/maskedPaths", json!({}));
+    let (_, found) = findings(&c);
+    let positions = found.iter().filter(|(_, p)| p.contains(" line ")).count();
+    assert_eq!((found.len(), positions), (3, 1), "{found:?}");
     fs::write(c.dir.join("config.json"), "{\n \"a\": }").expect("config.json");
     let out = c.call_from_shell("exec \"$1\" check .", "check", &[], &[]);
     assert!(out.code == 1 && out.stdout.contains("line 2"), "{out}");

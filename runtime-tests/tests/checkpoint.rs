@@ -117,6 +117,26 @@ fn saved_again_after_it_was_restored() {
 }
 
 #[test]
+fn device_rules_of_update_are_kept() {
+    known!("runc", "*", "has no update --device");
+    need_criu!();
+    let nothing = json!([{ "allow": false, "access": "rwm" }]);
+    let c = counter().caps(&["CAP_MKNOD"]).with("/linux/resources/devices", nothing).up();
+    c.exec(&[], &["sh", "-c", "mkdir /n; mknod /n/kmsg c 1 11; mknod /n/port c 1 4; :"]).ok();
+    let opened = |c: &Container| c.attempt(&["write", "/n/kmsg", "read", "/n/port"]);
+    assert_eq!(opened(&c), json!(["EPERM", "EPERM"]));
+    c.call("update", &["--device", "c 1:11 w"], &[]).ok();
+    // Twice: a restored container has them as well as one that was updated.
+    for images in ["img0", "img1"] {
+        saved(&c, &["--image-path", images]);
+        restored(&c, &["-d", "--image-path", images]).ok();
+        assert_eq!(opened(&c), json!([0, "EPERM"]), "{images}");
+    }
+    c.call("update", &["--device", "deny c 1:11 rwm"], &[]).ok();
+    assert_eq!(opened(&c), json!(["EPERM", "EPERM"]));
+}
+
+#[test]
 fn left_running() {
     need_criu!();
     let c = counter().up();

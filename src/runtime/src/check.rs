@@ -63,8 +63,8 @@ impl Runtime {
         let given = document.clone();
         let mut taken = Taken::default();
         let mut planned = None;
-        // The first reading is of the text itself, for line and column.
-        let mut source = text;
+        // The first reading is of the text itself; a line and column of the later ones would be of no file.
+        let (mut source, mut first) = (text, true);
         while findings.0.len() < MOST {
             match self.attempt(&source, &bundle, options) {
                 Ok(plan) => {
@@ -74,8 +74,10 @@ impl Runtime {
                 Err(problem) => {
                     let property = problem.split(": ").next().unwrap_or_default().to_owned();
                     if !taken.is_consequence(&problem) {
-                        findings.error(taken.original(&problem));
+                        let problem = taken.original(&problem);
+                        findings.error(if first { problem } else { without_position(&problem).into() });
                     }
+                    first = false;
                     if !taken.take_out(&mut document, &property) {
                         break;
                     }
@@ -220,6 +222,13 @@ impl Taken {
         }
         false
     }
+}
+
+/// An error's text without the line and column at its end, where serde has them.
+fn without_position(problem: &str) -> &str {
+    let Some((text, position)) = problem.rsplit_once(" at line ") else { return problem };
+    let is_position = position.split(" column ").all(|n| n.parse::<usize>().is_ok());
+    if is_position { text } else { problem }
 }
 
 fn pointer(path: &[String]) -> String {
@@ -439,6 +448,14 @@ mod tests {
     #[test]
     fn letters_are_counted() {
         assert_eq!((distance("hostnam", "hostname"), distance("mounts", "mounts"), distance("", "ab")), (1, 0, 2));
+    }
+
+    #[test]
+    fn only_a_position_is_cut_off() {
+        assert_eq!(without_position("process.cwd: invalid type at line 1 column 22"), "process.cwd: invalid type");
+        for kept in ["x at line 1 column y", "x", "\"at line 1 column 2\" is no path"] {
+            assert_eq!(without_position(kept), kept);
+        }
     }
 
     #[test]

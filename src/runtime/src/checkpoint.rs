@@ -170,7 +170,7 @@ fn request(state: &State, pid: i32, options: &CheckpointOptions, directories: &D
         let place = external.place.as_os_str().as_encoded_bytes();
         m.inner(opt::EXT_MNT, |m| m.text(1, place).text(2, &external.name));
     }
-    external::write(&directories.images, mounts)?;
+    external::write(&directories.images, mounts, &state.added_device_rules)?;
     let file = directories.images.join(DESCRIPTORS);
     let json = serde_json::to_vec(&state.stdio).in_file(&file)?;
     fs::write(&file, json).doing(|| format!("write {file:?}"))?;

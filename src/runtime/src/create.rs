@@ -351,6 +351,7 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         device_rules: plan.device_rules.clone(),
+        added_device_rules: Vec::new(),
         hooks: crate::hooks::HooksPlan {
             poststart: plan.hooks.poststart.clone(),
             poststop: plan.hooks.poststop.clone(),

@@ -12,6 +12,7 @@ use crate::mounts::{MountKind, MountPlan};
 use crate::namespaces::kind;
 use crate::plan::Plan;
 use crate::state::State;
+use rrt_cgroups::DeviceRule;
 use rrt_sys::mount::{SetAttr, unescape};
 use rrt_sys::path::{self, Root};
 use rrt_sys::{OFlags, errno};
@@ -46,6 +47,9 @@ pub struct External {
 #[derive(Serialize, Deserialize)]
 struct Document {
     external: Vec<External>,
+    /// Device rules that the container has beyond config.json.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    device_rules: Vec<DeviceRule>,
 }
 
 /// A line of a mount table (proc_pid_mountinfo(5)).
@@ -147,10 +151,11 @@ fn longest<'a>(entries: &'a [(PathBuf, PathBuf)], path: &Path) -> Option<&'a (Pa
     entries.iter().filter(|(place, _)| path.starts_with(place)).max_by_key(|(place, _)| place.as_os_str().len())
 }
 
-/// Writes the document.
-pub fn write(images: &Path, external: Vec<External>) -> Result<()> {
+/// Writes the document; `device_rules` are those of `update --device`.
+pub fn write(images: &Path, external: Vec<External>, device_rules: &[DeviceRule]) -> Result<()> {
     let file = images.join(FILE);
-    let json = serde_json::to_vec(&Document { external }).in_file(&file)?;
+    let document = Document { external, device_rules: device_rules.to_vec() };
+    let json = serde_json::to_vec(&document).in_file(&file)?;
     fs::write(&file, json).doing(|| format!("write {file:?}"))
 }
 
@@ -161,6 +166,11 @@ fn read(images: &Path) -> Result<Option<Document>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => serde_json::from_slice(&read.doing(|| format!("read {file:?}"))?).map(Some).in_file(&file),
     }
+}
+
+/// The device rules that `update --device` had added when the container was saved.
+pub fn device_rules(images: &Path) -> Result<Vec<DeviceRule>> {
+    Ok(read(images)?.map(|document| document.device_rules).unwrap_or_default())
 }
 
 /// External mounts of a restored container whose options are not as saved: what to change. criu takes a second mount of one file or

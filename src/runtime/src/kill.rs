@@ -123,6 +123,7 @@ impl Runtime {
             return Err(e.into());
         }
         state.device_rules = rules;
+        state.added_device_rules = with_device_rules(&state.added_device_rules, devices);
         dir.write(&state)?;
         rdt.apply(class.as_ref())
     }

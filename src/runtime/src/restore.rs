@@ -14,11 +14,11 @@ use crate::foreground::{self, Terminal};
 use crate::launch::Endpoints;
 use crate::mounts::{self, MountKind, MountPlan, Source, mount_point};
 use crate::namespaces::{Joined, kind};
-use crate::plan::Plan;
+use crate::plan::{Plan, with_default_devices};
 use crate::rootfs::make_cwd;
 use crate::state::{Init, State, StateDir, Status};
 use crate::{CreateOptions, Runtime, delete, external, hooks, init, log, lsm, notify, rebirth};
-use rrt_cgroups::Cgroup;
+use rrt_cgroups::{Cgroup, with_device_rules};
 use rrt_sys::mount::{self, Propagation};
 use rrt_sys::path::{self, Root};
 use rrt_sys::process::{self, Child, SingleThreaded};
@@ -131,6 +131,18 @@ impl Restored {
     }
 }
 
+/// What `update --device` had added to the saved container's rules, which no config.json has.
+fn add_device_rules(cgroup: &Cgroup, state: &mut State, images: &Path) -> Result<()> {
+    let added = external::device_rules(images)?;
+    if added.is_empty() || cgroup.is_disabled() {
+        return Ok(());
+    }
+    let rules = with_device_rules(&state.device_rules, &added);
+    cgroup.update_devices(&with_default_devices(&state.device_rules), &with_default_devices(&rules))?;
+    (state.device_rules, state.added_device_rules) = (rules, added);
+    Ok(())
+}
+
 /// Namespaces criu cannot bring processes back into.
 fn refuse_joined(joined: &[Joined]) -> Result<()> {
     let not = |j: &&Joined| matches!(j.kind, kind::MOUNT | kind::CGROUP | kind::TIME);
@@ -181,6 +193,7 @@ impl Order<'_> {
 
         let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
         state.cgroup = cgroup.saved();
+        add_device_rules(cgroup, &mut state, &directories.images)?;
         if plan.user_namespace() {
             delegate(cgroup, plan)?;
         }

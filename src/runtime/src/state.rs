@@ -80,6 +80,9 @@ pub struct State {
     /// The device rules of config.json, then those of `update --device`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub device_rules: Vec<DeviceRule>,
+    /// Those of `update --device` alone, which `restore` puts after those of its config.json.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added_device_rules: Vec<DeviceRule>,
     /// Hooks still to be run.
     #[serde(default)]
     pub hooks: HooksPlan,
