@@ -27,6 +27,8 @@ pub struct Container {
     /// What is written to `config.json` by the next `create` or `run`. Starts as `runtime spec` has it, without a
     /// terminal, with a writable root, and with `guest report` as its program.
     pub config: Value,
+    /// Global flags of every command.
+    pub flags: Vec<String>,
     /// The runtime; the one under test unless a test needs a copy of it.
     pub binary: PathBuf,
     /// The user and group that call the runtime, when it is not whoever runs the test.
@@ -61,6 +63,7 @@ impl Container {
             root: dir.join("state"),
             binary: runtime().path.clone(),
             caller: None,
+            flags: runtime().flags.clone(),
             mounted: Vec::new(),
             id,
             dir,
@@ -228,7 +231,14 @@ impl Container {
     #[must_use]
     pub fn command(&self, command: &str, flags: &[&str], rest: &[&str]) -> Command {
         let mut call = quiet(&self.binary);
-        call.current_dir(&self.dir).arg("--root").arg(&self.root).arg(command).args(flags).arg(&self.id).args(rest);
+        call.current_dir(&self.dir)
+            .arg("--root")
+            .arg(&self.root)
+            .args(&self.flags)
+            .arg(command)
+            .args(flags)
+            .arg(&self.id)
+            .args(rest);
         if let Some((uid, gid)) = self.caller {
             // With no other group: the standard library drops them when it changes the user.
             call.uid(uid).gid(gid);

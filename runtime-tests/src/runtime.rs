@@ -13,6 +13,8 @@ pub struct Runtime {
     pub name: String,
     /// The numbers of `--version`.
     pub version: Vec<u32>,
+    /// Global flags that every command on a container gets.
+    pub flags: Vec<String>,
 }
 
 /// The runtime that `RUNTIME` names, or the `rrt` of this workspace.
@@ -34,7 +36,8 @@ pub fn runtime() -> &'static Runtime {
         let name = words.next().unwrap_or_default().to_owned();
         let version = crate::skip::version(words.next().unwrap_or_default());
         assert!(!version.is_empty(), "{} --version printed {text:?}", path.display());
-        Runtime { path, name, version }
+        let flags = std::env::var("RT_FLAGS").unwrap_or_default();
+        Runtime { path, name, version, flags: flags.split_whitespace().map(str::to_owned).collect() }
     })
 }
 
@@ -44,6 +47,12 @@ impl Runtime {
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.name == "rrt"
+    }
+
+    /// Whether the tests run with the systemd driver, which has other places for cgroups.
+    #[must_use]
+    pub fn uses_systemd(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "--systemd-cgroup")
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::dir::Dir;
 use crate::error::Doing;
 use crate::plan::PlannedGroup;
+use crate::systemd::{SavedUnit, Systemd};
 use crate::{Error, HostCgroups, Version};
 use rrt_sys::OFlags;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedCgroup {
     pub(crate) groups: Vec<Group>,
+    /// With the systemd driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<SavedUnit>,
 }
 
 /// The container's cgroup in one hierarchy.
@@ -30,7 +34,7 @@ pub(crate) struct Group {
 impl SavedCgroup {
     pub(crate) fn of<'a>(groups: impl Iterator<Item = &'a PlannedGroup>) -> SavedCgroup {
         let group = |g: &PlannedGroup| Group { version: g.version, controllers: g.controllers.clone(), dir: g.dir() };
-        SavedCgroup { groups: groups.map(group).collect() }
+        SavedCgroup { groups: groups.map(group).collect(), unit: None }
     }
 }
 
@@ -38,6 +42,7 @@ impl SavedCgroup {
 #[derive(Debug)]
 pub struct Cgroup {
     pub(crate) groups: Vec<Group>,
+    pub(crate) unit: Option<SavedUnit>,
 }
 
 /// The state of a cgroup's freezer.
@@ -99,13 +104,21 @@ impl SubCgroups {
 
 impl Cgroup {
     /// The cgroup a state file remembers. Nothing is looked at.
+    ///
+    /// As long as systemd has not made the container's unit there is none: what is at its place is somebody else's.
     pub fn open(saved: SavedCgroup) -> Cgroup {
-        Cgroup { groups: saved.groups }
+        let waiting = saved.unit.as_ref().is_some_and(|unit| !unit.started);
+        Cgroup { groups: if waiting { Vec::new() } else { saved.groups }, unit: saved.unit }
     }
 
     /// What to remember.
     pub fn saved(&self) -> SavedCgroup {
-        SavedCgroup { groups: self.groups.clone() }
+        SavedCgroup { groups: self.groups.clone(), unit: self.unit.clone() }
+    }
+
+    /// Whether systemd made it, and can be asked to move a process in ([`Cgroup::attach`]).
+    pub fn has_unit(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// Whether there is none, because of `--cgroup-manager=disabled`.
@@ -193,6 +206,18 @@ impl Cgroup {
             dir.write("cgroup.procs", &pid.to_string()).doing("join the container's cgroup")?;
         }
         Ok(())
+    }
+
+    /// Has systemd move a process into the container's unit: for a caller who may not write to the cgroup above both, as a user
+    /// in a login session.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`]; [`Error::Unavailable`] without a unit.
+    pub fn attach(&self, pid: i32, sub: &SubCgroups) -> Result<(), Error> {
+        let unit = self.unit.as_ref().filter(|u| u.started);
+        let unit = unit.ok_or(Error::Unavailable { what: "move the process", reason: "the container has no unit" })?;
+        let below = sub.0.get("").map_or_else(|| "/".into(), |path| format!("/{}", path.display()));
+        Systemd::connect(unit.user)?.attach(&unit.name, &below, pid.unsigned_abs())
     }
 
     /// Absolute directories by controller; the unified hierarchy has the empty name.

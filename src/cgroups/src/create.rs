@@ -5,10 +5,14 @@ use crate::dir::{Dir, mkdir, rmdir};
 use crate::error::Doing;
 use crate::freeze::{FreezerState, v1_state, v2_state};
 use crate::plan::{Devices, PlannedGroup, Rights, device_lines};
-use crate::{Cgroup, CgroupPlan, Error, SavedCgroup, Version, setting};
+use crate::systemd::{Kind, SavedUnit, Systemd};
+use crate::{Cgroup, CgroupPlan, Error, SavedCgroup, UnitPlan, Version, setting};
+use rrt_sys::OFlags;
 use rrt_sys::bpf::{attach_device_filter, device_filters, load_device_filter, program_by_id};
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const MAKE: &str = "make the container's cgroup";
@@ -59,6 +63,104 @@ fn without(group: &PlannedGroup, rights: Rights, error: Error) -> Result<bool, E
     let hint = ": no cgroup is delegated to this user here; start the runtime below one that is (`systemd-run --user --scope \
                 -p Delegate=yes`), or remove the property";
     Err(Error::Limit { property, source: source.clone(), hint: hint.into() })
+}
+
+/// With the systemd driver, in this order, while init waits.
+impl Cgroup {
+    /// Looks whether the place of a unit's cgroup is free, before anything of the container exists.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], [`Error::Frozen`], [`Error::Call`].
+    pub fn check_free(plan: &CgroupPlan) -> Result<(), Error> {
+        plan.groups.iter().try_for_each(|group| match Dir::open(&group.dir()) {
+            Err(e) if e.is(libc::ENOENT) => Ok(()),
+            dir => check_unused(group, &dir.doing(MAKE)?),
+        })
+    }
+
+    /// Has systemd make the unit around process `pid`, and returns what is to be remembered of it from now on.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`]; then the unit is not there, or goes with the process.
+    pub fn start_unit(plan: &CgroupPlan, systemd: &mut Systemd, pid: i32) -> Result<SavedCgroup, Error> {
+        let Some(unit) = &plan.unit else { return Ok(plan.saved()) };
+        systemd
+            .start(unit, pid.unsigned_abs(), || unit.kind == Kind::Scope && is_tracked(plan, pid).is_ok_and(|t| t))?;
+        Ok(SavedCgroup { unit: Some(SavedUnit { started: true, ..unit.saved() }), ..plan.saved() })
+    }
+
+    /// Finishes what systemd has begun: the hierarchies it does not use, process `pid` in each of them, every limit and the
+    /// device rules.
+    ///
+    /// Limits that systemd knows are written again: it does not tell when the kernel has refused one.
+    ///
+    /// # Errors
+    /// [`Error::Limit`], [`Error::Call`]; [`Error::Invalid`] when systemd has put the process elsewhere.
+    pub fn finish_unit(&self, plan: &CgroupPlan, pid: i32) -> Result<(), Error> {
+        let own = own_cgroups(pid)?;
+        if let Some(UnitPlan { kind: Kind::Scope, name, .. }) = &plan.unit
+            && !is_in(tracked(plan), &own)
+        {
+            let expected = tracked(plan).map(PlannedGroup::dir).unwrap_or_default();
+            return Err(Error::Invalid {
+                property: "linux.cgroupsPath".into(),
+                reason: format!("systemd did not put {name} at {expected:?}; is that its root?"),
+            });
+        }
+        for group in &plan.groups {
+            let path = group.dir();
+            let fresh = make_dirs(group, &path, &mut Made(Vec::new())).doing(MAKE)?;
+            let dir = Dir::open(&path).doing(MAKE)?;
+            if group.is_cpuset_v1() {
+                inherit_cpuset(group, &dir, fresh)?;
+            }
+            for one in &group.settings {
+                setting::apply(&dir, one, false)?;
+            }
+            match &group.devices {
+                Some(Devices::V1(_)) => write_device_lines(group, &dir)?,
+                // Beside systemd's own filter, if it has one: it keeps that one up, and we keep ours.
+                Some(Devices::V2 { program, required }) => match filter_devices(&dir, program, true) {
+                    // A user can load no filter, and needs none: he makes no node, and opens those there are by their modes.
+                    Err(Error::Limit { .. }) if !required || plan.unit.as_ref().is_some_and(|u| u.user) => {}
+                    done => done?,
+                },
+                None => {}
+            }
+            if !is_in(Some(group), &own) {
+                dir.write("cgroup.procs", &pid.to_string()).doing(MAKE)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The cgroup by which systemd tracks the unit's processes.
+fn tracked(plan: &CgroupPlan) -> Option<&PlannedGroup> {
+    let named = plan.groups.iter().find(|g| g.controllers.iter().any(|c| c == "name=systemd"));
+    named.or_else(|| plan.groups.iter().find(|g| g.version == Version::V2))
+}
+
+fn is_tracked(plan: &CgroupPlan, pid: i32) -> Result<bool, Error> {
+    Ok(is_in(tracked(plan), &own_cgroups(pid)?))
+}
+
+/// /proc/PID/cgroup
+fn own_cgroups(pid: i32) -> Result<Vec<u8>, Error> {
+    let doing = "read the cgroups of the container's init";
+    let file = rrt_sys::path::open(Path::new(&format!("/proc/{pid}/cgroup")), OFlags::RDONLY).doing(doing)?;
+    rrt_sys::path::read_limited(file, 1 << 20).doing(doing)
+}
+
+/// Whether a process is in a cgroup, by its /proc/PID/cgroup (`ID:controller,…:path` a line, cgroups(7)).
+fn is_in(group: Option<&PlannedGroup>, own: &[u8]) -> bool {
+    let Some(group) = group else { return false };
+    let controllers = if group.version == Version::V2 { String::new() } else { group.controllers.join(",") };
+    own.split(|b| *b == b'\n').any(|line| {
+        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
+        fields.next() == Some(controllers.as_bytes())
+            && fields.next().is_some_and(|path| Path::new("/").join(&group.path) == Path::new(OsStr::from_bytes(path)))
+    })
 }
 
 /// The directories made so far, outer ones first.

@@ -4,6 +4,7 @@ use crate::cgroup::Group;
 use crate::dir::{Deadline, Dir, rmdir};
 use crate::error::Doing;
 use crate::freeze::wait_event;
+use crate::systemd::Systemd;
 use crate::{Cgroup, Error, Version};
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +25,25 @@ impl Cgroup {
     ///
     /// # Errors
     /// [`Error::Call`] (EBUSY: processes are left), [`Error::Timeout`]. What could be removed is removed.
+    ///
+    /// A unit is stopped before, and waited for: its processes were killed before this. When systemd cannot be asked, the
+    /// cgroups are removed all the same, which ends a unit too, and the error is returned with nothing left.
     pub fn delete(&self, timeout: Duration) -> Result<(), Error> {
+        let stopped = self.stop_unit();
+        self.remove_all(timeout).and(stopped)
+    }
+
+    fn stop_unit(&self) -> Result<(), Error> {
+        let Some(unit) = &self.unit else { return Ok(()) };
+        let mut systemd = Systemd::connect(unit.user)?;
+        match unit.started {
+            true => systemd.stop(&unit.name),
+            // Never started for us; but it may have failed at it, and such a unit keeps its name.
+            false => systemd.forget(&unit.name),
+        }
+    }
+
+    fn remove_all(&self, timeout: Duration) -> Result<(), Error> {
         let deadline = Deadline::after(timeout);
         let (v1, v2): (Vec<&Group>, Vec<&Group>) = self.groups.iter().partition(|g| g.version == Version::V1);
         let mut first = None;

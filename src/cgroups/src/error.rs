@@ -1,5 +1,6 @@
 //! The one error type of this crate.
 
+use crate::BusError;
 use rrt_sys::SysError;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,6 +52,21 @@ pub enum Error {
         "no cgroup file system is mounted at /sys/fs/cgroup or anywhere else: mount cgroup2, or use --cgroup-manager=disabled"
     )]
     NotMounted,
+    /// `--systemd-cgroup` on a machine that was started by something else.
+    #[error(
+        "systemd not running on this host, cannot use systemd cgroups manager: /run/systemd/system is missing; leave out --systemd-cgroup"
+    )]
+    NoSystemd,
+    /// systemd did not do what it was asked for.
+    #[error("{doing}: {source}{hint}")]
+    Systemd {
+        /// What was being done.
+        doing: String,
+        /// What came of the call.
+        source: BusError,
+        /// What may be the cause, beginning with `: `, or empty.
+        hint: &'static str,
+    },
     /// The cgroup was there before, and something runs in it.
     #[error("container's cgroup is not empty: {count} process(es) found in {}", path.display())]
     InUse {

@@ -182,8 +182,11 @@ mod tests {
     fn kills_come_with_the_limit() {
         let oom = |version, files: &[(&str, &str)]| {
             let fake = FakeDir::new("kills", files);
-            Cgroup { groups: vec![Group { version, controllers: vec!["memory".into()], dir: fake.path().into() }] }
-                .oom_kills()
+            Cgroup {
+                groups: vec![Group { version, controllers: vec!["memory".into()], dir: fake.path().into() }],
+                unit: None,
+            }
+            .oom_kills()
         };
         let v2 = oom(Version::V2, &[("memory.events", "oom 3\noom_kill 2\n"), ("memory.max", "4096\n")]);
         assert_eq!(v2, Some(OomKills { count: 2, limit: Some(4096) }));
@@ -200,7 +203,7 @@ mod tests {
             &[("memory.events", "low 0\noom 3\noom_kill 3\n"), ("cgroup.events", "populated 1\nfrozen 0\n")],
         );
         let group = Group { version: Version::V2, controllers: vec!["memory".into()], dir: fake.path().into() };
-        let mut watch = Cgroup { groups: vec![group] }.oom_watch().unwrap();
+        let mut watch = Cgroup { groups: vec![group], unit: None }.oom_watch().unwrap();
         assert_eq!(watch.read().unwrap(), OomNews::Events(0));
         fake.open().write("memory.events", "low 0\noom 5\noom_kill 5\n").unwrap();
         assert_eq!(watch.read().unwrap(), OomNews::Events(2));

@@ -4,9 +4,11 @@ use crate::device::{self, DeviceRule, DevicesV1};
 use crate::path::CgroupPath;
 use crate::resources::{self, Stage, Target};
 use crate::setting::{Setting, Write};
+use crate::systemd::{SystemdFacts, UnitPlan, round_quotas};
 use crate::{Error, Hierarchy, HostCgroups, Mode, SavedCgroup, Version, bpf};
 use rrt_oci::LinuxResources;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Who makes the cgroups.
@@ -22,6 +24,9 @@ pub enum Manager {
 /// The container's cgroup, hierarchy by hierarchy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CgroupPlan {
+    /// The unit whose cgroup it is, with the systemd driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitPlan>,
     pub(crate) groups: Vec<PlannedGroup>,
     pub(crate) rights: Rights,
 }
@@ -141,7 +146,12 @@ impl CgroupPlan {
     /// What `create` will make, as [`crate::Cgroup::saved`] gives it afterwards: for a state file that is written first,
     /// so that a runtime killed half-way leaves nothing unknown.
     pub fn saved(&self) -> SavedCgroup {
-        SavedCgroup::of(self.groups.iter())
+        SavedCgroup { unit: self.unit.as_ref().map(UnitPlan::saved), ..SavedCgroup::of(self.groups.iter()) }
+    }
+
+    /// The directories by controller, as [`crate::Cgroup::paths`] of the finished cgroup.
+    pub fn paths(&self) -> BTreeMap<String, PathBuf> {
+        crate::Cgroup::open(SavedCgroup::of(self.groups.iter())).paths()
     }
 }
 
@@ -176,16 +186,72 @@ pub fn plan(
     device_rules: &[DeviceRule],
 ) -> Result<CgroupPlan, Error> {
     if manager == Manager::Disabled {
-        return Ok(CgroupPlan { groups: Vec::new(), rights: Rights::Required });
+        return Ok(CgroupPlan { unit: None, groups: Vec::new(), rights: Rights::Required });
     }
     let path = CgroupPath::parse(cgroups_path, id)?;
+    let mut groups = plan_groups(host, resources, |hierarchy| path.within(hierarchy, host.mode))?;
+    for (group, hierarchy) in groups.iter_mut().zip(&host.hierarchies) {
+        group.enable = enabled(host.mode, hierarchy, &group.settings);
+    }
+    // Nothing is mounted, and nothing needs it: for a rootless container that is no reason to fail.
+    if !groups.is_empty() {
+        plan_devices(&mut groups, device_rules)?;
+    }
+    Ok(CgroupPlan { unit: None, groups, rights: Rights::Required })
+}
+
+/// Works out the container's cgroup as that of a unit of systemd's; `facts` are about its manager, `annotations` those of
+/// config.json. Pure, too.
+///
+/// # Errors
+/// [`Error::Invalid`] and [`Error::NoController`], both with the property's name.
+pub fn plan_unit(
+    host: &HostCgroups,
+    facts: &SystemdFacts,
+    cgroups_path: Option<&Path>,
+    id: &str,
+    resources: Option<&LinuxResources>,
+    device_rules: &[DeviceRule],
+    annotations: &BTreeMap<String, String>,
+) -> Result<CgroupPlan, Error> {
+    let legacy = host.mode != Mode::V2;
+    if facts.user && legacy {
+        return Err(Error::invalid(
+            "--systemd-cgroup",
+            "cannot use rootless systemd cgroups manager on cgroup v1; use cgroup v2, or leave the flag out",
+        ));
+    }
+    let path =
+        cgroups_path.map(|p| p.to_str().ok_or_else(|| Error::invalid("linux.cgroupsPath", "is not valid UTF-8")));
+    let mut unit = UnitPlan::new(facts, path.transpose()?, id, legacy)?;
+    let mut groups = plan_groups(host, resources, |_| unit.path.clone())?;
+    plan_devices(&mut groups, device_rules)?;
+    unit.add_devices(device_rules, legacy);
+    for group in &mut groups {
+        round_quotas(group.version, &mut group.settings);
+        // systemd has its own defaults (of tasks, for one), so those of a new cgroup are written too, where they can be.
+        for write in group.settings.iter_mut().flatten().filter(|w| w.default) {
+            (write.default, write.optional) = (false, true);
+        }
+        unit.add_limits(group.version, &group.settings, facts.version);
+    }
+    unit.add_annotations(annotations)?;
+    Ok(CgroupPlan { unit: Some(unit), groups, rights: Rights::Required })
+}
+
+/// The container's cgroup in each hierarchy with its limits, without its devices.
+fn plan_groups(
+    host: &HostCgroups,
+    resources: Option<&LinuxResources>,
+    path: impl Fn(&Hierarchy) -> PathBuf,
+) -> Result<Vec<PlannedGroup>, Error> {
     let mut groups = Vec::with_capacity(host.hierarchies.len());
     for hierarchy in &host.hierarchies {
         groups.push(PlannedGroup {
             version: hierarchy.version,
             controllers: hierarchy.controllers.clone(),
             mount: hierarchy.mount.clone(),
-            path: storable(path.within(hierarchy, host.mode))?,
+            path: storable(path(hierarchy))?,
             enable: Vec::new(),
             settings: Vec::new(),
             devices: None,
@@ -198,14 +264,7 @@ pub fn plan(
             groups[i].settings.push(setting);
         }
     }
-    for (group, hierarchy) in groups.iter_mut().zip(&host.hierarchies) {
-        group.enable = enabled(host.mode, hierarchy, &group.settings);
-    }
-    // Nothing is mounted, and nothing needs it: for a rootless container that is no reason to fail.
-    if !groups.is_empty() {
-        plan_devices(&mut groups, device_rules)?;
-    }
-    Ok(CgroupPlan { groups, rights: Rights::Required })
+    Ok(groups)
 }
 
 /// The state file is JSON, so a path has to be text. (config.json can hold no other; the runtime's own cgroup could.)

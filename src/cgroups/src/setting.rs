@@ -139,20 +139,27 @@ pub(crate) fn apply(dir: &Dir, setting: &Setting, fresh: bool) -> Result<(), Err
     Ok(())
 }
 
-/// Writes several sets into several directories and puts back what was there when one of them fails.
-pub(crate) fn apply_or_restore(settings: &[(&Dir, &Setting)]) -> Result<(), Error> {
+/// Writes several sets into several directories and does `then`, and puts back what was there when one of these fails.
+pub(crate) fn apply_or_restore(
+    settings: &[(&Dir, &Setting)],
+    then: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut undo: Vec<(&Dir, Setting)> = Vec::new();
     for &(dir, setting) in settings {
         undo.push((dir, setting.iter().filter_map(|w| w.saved(dir)).collect()));
         if let Err(e) = apply(dir, setting, false) {
-            for (dir, setting) in undo.iter().rev() {
-                // The first error is the one to report; a value that cannot be put back changes nothing about it.
-                let _ = apply(dir, setting, false);
-            }
+            restore(&undo);
             return Err(e);
         }
     }
-    Ok(())
+    then().inspect_err(|_| restore(&undo))
+}
+
+fn restore(undo: &[(&Dir, Setting)]) {
+    for (dir, setting) in undo.iter().rev() {
+        // The first error is the one to report; a value that cannot be put back changes nothing about it.
+        let _ = apply(dir, setting, false);
+    }
 }
 
 fn limit_error(dir: &Dir, write: &Write, source: rrt_sys::SysError) -> Error {
@@ -282,7 +289,7 @@ mod tests {
             vec![Write::new("memory.max", 1, "linux.resources.memory.limit")],
         ];
         let all: Vec<(&Dir, &Setting)> = settings.iter().map(|s| (&dir, s)).collect();
-        let text = apply_or_restore(&all).unwrap_err().to_string();
+        let text = apply_or_restore(&all, || Ok(())).unwrap_err().to_string();
         assert!(text.starts_with("linux.resources.memory.limit: "), "{text}");
         assert_eq!(fake.content("pids.max"), "5\n");
         assert_eq!(fake.content("cpuset.cpus"), "\n");

@@ -4,9 +4,14 @@ use crate::cgroup::NO_CGROUP;
 use crate::dir::Dir;
 use crate::error::Doing;
 use crate::resources::{self, Stage, Target};
-use crate::setting::{Setting, apply_or_restore};
-use crate::{Cgroup, Error};
+use crate::setting::{Setting, apply, apply_or_restore};
+use crate::systemd::{SavedUnit, Systemd, properties, round_quotas};
+use crate::{Cgroup, Error, FreezerState, Version};
 use rrt_oci::{LinuxMemory, LinuxResources};
+use std::time::Duration;
+
+/// How long the freeze around a change of a unit on v1 may take.
+const FREEZE: Duration = Duration::from_secs(2);
 
 const UPDATE: &str = "update the container's limits";
 
@@ -27,7 +32,10 @@ impl Cgroup {
         let resources = self.completed(r)?;
         let targets: Vec<Target<'_>> =
             self.groups.iter().map(|g| Target { version: g.version, controllers: &g.controllers }).collect();
-        let settings = resources::settings(&resources, &targets, Stage::Update)?;
+        let mut settings = resources::settings(&resources, &targets, Stage::Update)?;
+        if self.unit.is_some() {
+            settings.iter_mut().for_each(|(i, s)| round_quotas(self.groups[*i].version, std::slice::from_mut(s)));
+        }
         let mut dirs: Vec<Option<Dir>> = self.groups.iter().map(|_| None).collect();
         for (i, _) in &settings {
             if dirs[*i].is_none() {
@@ -37,14 +45,54 @@ impl Cgroup {
         if let Some(memory) = r.memory() {
             self.check_usage(memory)?;
         }
+        let indices: Vec<usize> = settings.iter().map(|(i, _)| *i).collect();
         let settings: Vec<(&Dir, &Setting)> =
             settings.iter().filter_map(|(i, setting)| Some((dirs[*i].as_ref()?, setting))).collect();
-        apply_or_restore(&settings)
+        let Some(unit) = &self.unit else { return apply_or_restore(&settings, || Ok(())) };
+        let of = |version| {
+            let groups = settings.iter().zip(&indices).filter(|(_, i)| self.groups[**i].version == version);
+            groups.map(|((_, setting), _)| (*setting).clone()).collect::<Vec<Setting>>()
+        };
+        // The kernel first, which says what it does not take; then systemd, which would set its own values again some day.
+        apply_or_restore(&settings, || {
+            self.tell_systemd(unit, &[(Version::V1, of(Version::V1)), (Version::V2, of(Version::V2))])
+        })?;
+        // systemd has written them as it does.
+        settings.iter().try_for_each(|(dir, setting)| apply(dir, setting, false))
+    }
+
+    /// Makes the new limits those of the unit.
+    fn tell_systemd(&self, unit: &SavedUnit, settings: &[(Version, Vec<Setting>)]) -> Result<(), Error> {
+        let mut systemd = Systemd::connect(unit.user)?;
+        let version = systemd.facts()?.version;
+        let changed: Vec<_> = settings.iter().flat_map(|(v, s)| properties(*v, s, version, false)).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        // On v1 systemd writes the device list anew with every change: for a moment no device is allowed.
+        let freeze = self.v1("freezer").is_some() && self.freezer_state()? == FreezerState::Thawed;
+        if freeze {
+            self.freeze(FREEZE)?;
+        }
+        let done = systemd.set_properties(&unit.name, &changed);
+        if freeze {
+            self.thaw()?;
+        }
+        done
     }
 
     /// The resources, with what v2 needs beside a given value taken from what is in force.
     fn completed(&self, r: &LinuxResources) -> Result<LinuxResources, Error> {
         let mut r = r.clone();
+        if self.unit.is_some()
+            && let (Some(group), Some(cpu)) = (self.v1("cpu"), r.cpu_mut().as_mut())
+            && cpu.quota().unwrap_or(0) != 0
+            && cpu.period().unwrap_or(0) == 0
+        {
+            // systemd has to be told a share of time, for which the period is needed.
+            let period = Dir::open(&group.dir).and_then(|d| d.read("cpu.cfs_period_us")).doing(UPDATE)?;
+            cpu.set_period(period.trim_end().parse().ok());
+        }
         let Some(group) = self.unified() else { return Ok(r) };
         let has = |controller: &str| group.controllers.iter().any(|c| c == controller);
         let unset = |value: Option<i64>| value.unwrap_or(0) == 0;
@@ -113,7 +161,7 @@ mod tests {
 
     fn v2(fake: &FakeDir) -> Cgroup {
         let controllers = ["cpu", "memory", "pids"].map(str::to_owned).to_vec();
-        Cgroup { groups: vec![Group { version: Version::V2, controllers, dir: fake.path().into() }] }
+        Cgroup { groups: vec![Group { version: Version::V2, controllers, dir: fake.path().into() }], unit: None }
     }
 
     fn resources(json: &str) -> LinuxResources {

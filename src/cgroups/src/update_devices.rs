@@ -13,6 +13,7 @@ use crate::create::device_error;
 use crate::device::{DeviceRule, DevicesV1, fold_v1};
 use crate::dir::Dir;
 use crate::error::Doing;
+use crate::systemd::{Systemd, device_properties};
 use crate::{Cgroup, Error, FreezerState, bpf};
 use rrt_sys::bpf::{attach_device_filter, device_filters, load_device_filter, program_by_id, program_tag};
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,6 +37,16 @@ impl Cgroup {
     /// [`Error::Invalid`] for rules that v1 cannot express, [`Error::Unavailable`] without cgroups, [`Error::Limit`] when the kernel
     /// refuses. The old rules are in force then.
     pub fn update_devices(&self, old: &[DeviceRule], new: &[DeviceRule]) -> Result<(), Error> {
+        let Some(unit) = self.unit.as_ref().filter(|u| u.started) else { return self.replace_rules(old, new) };
+        // systemd's own list: what both lists allow it allows all the time, as the kernel's does.
+        let mut systemd = Systemd::connect(unit.user)?;
+        let legacy = self.v1("devices").is_some();
+        systemd.set_properties(&unit.name, &device_properties(new, legacy))?;
+        self.replace_rules(old, new)
+            .inspect_err(|_| drop(systemd.set_properties(&unit.name, &device_properties(old, legacy))))
+    }
+
+    fn replace_rules(&self, old: &[DeviceRule], new: &[DeviceRule]) -> Result<(), Error> {
         if let Some(group) = self.v1("devices") {
             let (old, new) = (fold_v1(old)?, fold_v1(new)?);
             return self.update_v1(&Dir::open(&group.dir).doing(UPDATE)?, old, &new);

@@ -5,11 +5,10 @@
 //! at afterwards.
 
 use crate::error::Error;
-use crate::facts::HostFacts;
 use crate::mounts::MountKind;
 use crate::namespaces::{kind, name};
 use crate::plan::Plan;
-use crate::{CreateOptions, Runtime, lsm};
+use crate::{CreateOptions, Runtime};
 use rrt_oci::Spec;
 use rrt_sys::path::{self, Root};
 use rrt_sys::{FileType, OFlags};
@@ -104,7 +103,7 @@ impl Runtime {
             Error::Unsupported(property) => format!("{property}: not supported yet"),
             other => other.to_string(),
         };
-        let facts = HostFacts::read(self.rootless, lsm::is_asked_for(&spec)).map_err(named)?;
+        let (facts, _) = self.read_facts(&spec).map_err(named)?;
         Plan::new(&spec, bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts).map_err(named)
     }
 }

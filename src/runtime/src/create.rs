@@ -12,8 +12,8 @@ use crate::plan::Plan;
 use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
 use crate::time::Rfc3339;
 use crate::trees::Trees;
-use crate::{CreateOptions, Runtime, hooks, id_maps, log, lsm, mounts, notify, seccomp};
-use rrt_cgroups::{Cgroup, SubCgroups};
+use crate::{CgroupManager, CreateOptions, Runtime, hooks, id_maps, log, lsm, mounts, notify, seccomp};
+use rrt_cgroups::{Cgroup, SubCgroups, Systemd};
 use rrt_oci::Spec;
 use rrt_sys::process::{Child, SingleThreaded, clone3};
 use rrt_sys::{OFlags, namespace, path, socket};
@@ -62,8 +62,19 @@ impl Runtime {
     /// Plans a create without doing anything: what `rrt plan` prints is the value that `create` runs.
     pub fn plan(&self, options: &CreateOptions) -> Result<Plan> {
         let (spec, _, bundle) = read_bundle(options)?;
-        let facts = HostFacts::read(self.rootless, lsm::is_asked_for(&spec))?;
+        let (facts, _) = self.read_facts(&spec)?;
         Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)
+    }
+
+    /// What the plan needs to know of the machine; and the service manager, if it is to make the cgroup.
+    pub(crate) fn read_facts(&self, spec: &Spec) -> Result<(HostFacts, Option<Systemd>)> {
+        let mut facts = HostFacts::read(self.rootless, lsm::is_asked_for(spec))?;
+        if self.cgroup_manager != CgroupManager::Systemd {
+            return Ok((facts, None));
+        }
+        let mut systemd = crate::facts::connect_systemd(self.rootless, facts.euid)?;
+        facts.systemd = Some(systemd.facts()?);
+        Ok((facts, Some(systemd)))
     }
 
     /// Sets a container up to the point where only the word to start is missing. `detach`: this command will not stay with it;
@@ -71,7 +82,7 @@ impl Runtime {
     pub(crate) fn set_up(&self, options: &CreateOptions, detach: bool, gate: bool) -> Result<Created> {
         crate::validate_id(&options.id)?;
         let (spec, process, bundle) = read_bundle(options)?;
-        let facts = HostFacts::read(self.rootless, lsm::is_asked_for(&spec))?;
+        let (facts, systemd) = self.read_facts(&spec)?;
         let mut plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
         plan.process.fit_to_kernel()?;
@@ -88,7 +99,7 @@ impl Runtime {
         // The id is ours from here on, and whatever happens there is a record to clean up from.
         let dir = StateDir::make(&self.root, &options.id)?;
         let mut made = Made::default();
-        let created = self.make(&plan, process, &facts, &dir, &endpoints, gate, &mut made);
+        let created = self.make(&plan, process, &facts, systemd, &dir, &endpoints, gate, &mut made);
         match created {
             Ok((state, channel, terminal)) => {
                 log::debug(format!("create {:?}: init is ready as pid {}", plan.id, state.init.map_or(0, |i| i.pid)));
@@ -111,6 +122,7 @@ impl Runtime {
         plan: &Plan,
         process: Box<RawValue>,
         facts: &HostFacts,
+        systemd: Option<Systemd>,
         dir: &StateDir,
         endpoints: &Endpoints,
         gate: bool,
@@ -141,15 +153,21 @@ impl Runtime {
         }
         dir.write_filter(plan.process.seccomp.as_ref())?;
 
-        // The cgroup with its limits before the process: it is never without them.
-        let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
-        // Rootless, there may be less than was planned.
-        state.cgroup = cgroup.saved();
-        if plan.user_namespace() && !plan.unprivileged {
-            delegate(cgroup, plan)?;
-        }
-        let unified = cgroup.unified_dir()?;
-        let tasks = cgroup.v1_tasks(&SubCgroups::default())?;
+        // The cgroup with its limits before the process: it is never without them. Only systemd makes one around a process that
+        // is there, so init waits for it (turn `Cgroup`) before it does anything.
+        let (unified, tasks) = match &systemd {
+            None => {
+                let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
+                // Rootless, there may be less than was planned.
+                state.cgroup = cgroup.saved();
+                delegate(cgroup, plan)?;
+                (cgroup.unified_dir()?, cgroup.v1_tasks(&SubCgroups::default())?)
+            }
+            Some(_) => {
+                Cgroup::check_free(&plan.cgroup)?;
+                (None, Vec::new())
+            }
+        };
 
         let gate =
             gate.then(|| socket::listen_at(dir.fd(), GATE).doing(|| "make the start gate".into())).transpose()?;
@@ -167,7 +185,7 @@ impl Runtime {
         let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
         let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
         score.take_back();
-        let child = made.init.insert(child.map_err(|e| crate::oom::explain(cannot_clone(new, e), cgroup))?);
+        let child = made.init.insert(child.map_err(|e| crate::oom::explain(cannot_clone(new, e), &state.cgroup()))?);
         for (kind, own) in way_back {
             namespace::join(&token, own.as_fd(), kind)
                 .doing(|| format!("return to the runtime's own {} namespace", name(kind)))?;
@@ -190,6 +208,8 @@ impl Runtime {
             token: &token,
             rootless: self.rootless,
             net_devices: None,
+            systemd,
+            cgroup: &mut made.cgroup,
             hooks_ran: false,
         };
         let master = launch::attend(&plan.turns, child, &channel, &plan.process, endpoints, &mut answers);
@@ -209,13 +229,33 @@ struct Answers<'a> {
     token: &'a SingleThreaded,
     rootless: Option<bool>,
     net_devices: Option<Moved>,
+    systemd: Option<Systemd>,
+    cgroup: &'a mut Option<Cgroup>,
     hooks_ran: bool,
+}
+
+impl Answers<'_> {
+    /// Has systemd make the unit around init, writes down that it has, and completes the cgroup.
+    fn start_unit(&mut self, init: i32) -> Result<()> {
+        let Some(mut systemd) = self.systemd.take() else {
+            return Err(Error::Init("a unit where there is no service manager".into()));
+        };
+        let saved = Cgroup::start_unit(&self.plan.cgroup, &mut systemd, init)?;
+        // From here on a unit of this name is ours to stop. If we are killed before it is written down, init dies with us, and
+        // the unit with init.
+        self.state.cgroup = saved.clone();
+        let cgroup = self.cgroup.insert(Cgroup::open(saved));
+        self.dir.write(self.state)?;
+        cgroup.finish_unit(&self.plan.cgroup, init)?;
+        delegate(cgroup, self.plan)
+    }
 }
 
 impl Attend for Answers<'_> {
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         let ns = &self.plan.namespaces;
         match turn {
+            Turn::Cgroup => self.start_unit(child.pid),
             Turn::MapIds => id_maps::write(ns, self.plan.id_maps, self.token, child),
             Turn::TimeOffsets => launch::write_proc(child.pid, "timens_offsets", &ns.time_offsets)
                 .doing(|| "linux.timeOffsets: write timens_offsets".into()),
@@ -441,6 +481,9 @@ fn cannot_clone(kinds: i32, e: rrt_sys::SysError) -> Error {
 
 /// cgroup v2: the container's root may manage cgroups below its own, as a systemd inside needs.
 pub fn delegate(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
+    if !plan.user_namespace() || plan.unprivileged {
+        return Ok(());
+    }
     let host_root = plan.namespaces.uid_map.lines().find_map(|line| {
         let mut fields = line.split(' ');
         (fields.next() == Some("0")).then(|| fields.next()?.parse().ok())?

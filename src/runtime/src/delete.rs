@@ -89,6 +89,7 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
         Some(_) => remove_cgroup(&cgroup)?,
         // `create` was killed, and its init ends with it. Nobody is killed here: if it was killed before it made the cgroup,
         // what is in there is another's.
+        None if cgroup.has_unit() => {}
         None => cgroup.delete(KILL_TIMEOUT)?,
     }
     if let Some(rdt) = &state.intel_rdt {
@@ -101,13 +102,17 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
 
 /// Kills what is left in the container's cgroups and removes them.
 pub fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
-    if cgroup.is_disabled() {
-        return Ok(());
-    }
-    if !cgroup.pids()?.is_empty() {
+    if !cgroup.is_disabled() && !cgroup.pids()?.is_empty() {
         cgroup.kill(9)?;
     }
-    Ok(cgroup.delete(KILL_TIMEOUT)?)
+    match cgroup.delete(KILL_TIMEOUT) {
+        // Its processes are dead and its cgroups removed, and a unit without them ends by itself.
+        Err(e @ (rrt_cgroups::Error::Systemd { .. } | rrt_cgroups::Error::NoSystemd)) => {
+            log::warn(format!("the container is gone, but systemd did not say so of its unit: {e}"));
+            Ok(())
+        }
+        done => Ok(done?),
+    }
 }
 
 /// Runs poststop hooks; one that fails is a warning, and the next is run (runtime-spec runtime.md, "Lifecycle").

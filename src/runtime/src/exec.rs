@@ -19,7 +19,7 @@ use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
 use crate::state::{Init, State, StateDir, Status};
 use crate::{ExecOptions, Runtime, id_maps, log, lsm, seccomp};
-use rrt_cgroups::SubCgroups;
+use rrt_cgroups::{Cgroup, SubCgroups};
 use rrt_oci::{Capabilities, Capability, LinuxCapabilities, Process};
 use rrt_sys::path::{self, Root};
 use rrt_sys::process::{self, Child, SingleThreaded, clone3};
@@ -107,6 +107,7 @@ fn launch(
         return Err(Error::Usage(format!("--cgroup {}: the container has no cgroup", options.cgroup.join(" "))));
     }
     let unified = cgroup.unified_sub_dir(&sub)?;
+    let mut attach = None;
     let tasks = cgroup.v1_tasks(&sub)?;
     let (channel, childs_end) = Channel::pair()?;
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
@@ -139,6 +140,11 @@ fn launch(
         let unified = cgroup.unified_dir_of(init.pid)?;
         child = clone3(&token, 0, unified.as_ref().map(AsFd::as_fd), || joiner.run());
     }
+    if matches!(&child, Err(e) if e.is(errno::EACCES) || e.is(errno::EPERM)) && cgroup.has_unit() {
+        // A user may not move between the session and its service manager, which are below two cgroups of root's; systemd may.
+        child = clone3(&token, 0, None, || joiner.run());
+        attach = Some((&cgroup, &sub));
+    }
     score.take_back();
     // With it goes our copy of the child's end of the socket: from here on its end of file is the child's end.
     drop(joiner);
@@ -150,7 +156,7 @@ fn launch(
         &channel,
         plan,
         endpoints,
-        &mut Announce { plan, endpoints, intel_rdt: state.intel_rdt.as_ref(), rootless, unprivileged },
+        &mut Announce { plan, endpoints, intel_rdt: state.intel_rdt.as_ref(), rootless, unprivileged, attach },
     );
     let master = master.map_err(|e| crate::oom::suspect(e, &cgroup))?;
     Ok((channel, master))
@@ -171,12 +177,18 @@ struct Announce<'a> {
     intel_rdt: Option<&'a SavedIntelRdt>,
     rootless: Option<bool>,
     unprivileged: bool,
+    /// The process was not born in the container's cgroup and has to be moved there.
+    attach: Option<(&'a Cgroup, &'a SubCgroups)>,
 }
 
 impl Attend for Announce<'_> {
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         match turn {
-            Turn::Born => self.intel_rdt.map_or(Ok(()), |rdt| rdt.add(child.pid)),
+            Turn::Born => {
+                self.intel_rdt.map_or(Ok(()), |rdt| rdt.add(child.pid))?;
+                // It waits for its predecessor's end, which waits for our answer.
+                self.attach.map_or(Ok(()), |(cgroup, sub)| Ok(cgroup.attach(child.pid, sub)?))
+            }
             Turn::Ready => {
                 if !self.unprivileged {
                     launch::set_oom_score(self.plan, child, self.rootless)?;

@@ -2,7 +2,7 @@
 
 use crate::error::{Doing, Result};
 use crate::lsm::Modules;
-use rrt_cgroups::HostCgroups;
+use rrt_cgroups::{HostCgroups, Systemd, SystemdFacts};
 use rrt_sys::creds::CapBits;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub struct HostFacts {
     /// The cgroup hierarchies.
     pub cgroups: HostCgroups,
+    /// The service manager, when it makes the container's cgroup.
+    pub systemd: Option<SystemdFacts>,
     /// The effective uid.
     pub euid: u32,
     /// The effective gid.
@@ -44,6 +46,7 @@ impl HostFacts {
                 }
                 read => read?,
             },
+            systemd: None,
             euid,
             egid,
             rootless: rootless.unwrap_or(euid != 0 || in_user_namespace),
@@ -75,6 +78,16 @@ pub fn is_rootless(rootless: Option<bool>) -> Result<bool> {
 pub fn in_user_namespace() -> Result<bool> {
     let map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map".into())?;
     Ok(!map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// The connection to the service manager that makes the container's cgroup.
+///
+/// It is the user's own for whoever is not root (`--rootless` decides, if given), and for root of a user namespace, to whom the
+/// files of the host's systemd are nobody's; unless a systemd runs in that namespace.
+pub fn connect_systemd(rootless: Option<bool>, euid: u32) -> Result<Systemd> {
+    use std::os::unix::fs::MetadataExt;
+    let own = || std::fs::metadata("/run/systemd/system").is_ok_and(|m| m.uid() != 0);
+    Ok(Systemd::connect(rootless.unwrap_or_else(|| euid != 0 || own()))?)
 }
 
 /// Only fds that were passed to this very process: `LISTEN_PID` may name a process further up (contract A.9).

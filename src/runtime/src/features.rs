@@ -21,7 +21,7 @@ pub fn document(version: &str, commit: &str) -> Value {
         "linux": {
             "namespaces": NAMESPACES,
             "capabilities": rrt_sys::creds::capability_names(),
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": rrt_seccomp::ACTIONS,
@@ -50,6 +50,7 @@ pub fn document(version: &str, commit: &str) -> Value {
             crate::lsm::MOUNT_CONTEXT_TYPE,
             crate::criu::options::CONFIG_ANNOTATION,
             crate::seccomp::RECEIVER,
+            rrt_cgroups::PROPERTY_ANNOTATION,
         ],
     })
 }

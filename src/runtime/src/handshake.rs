@@ -6,6 +6,8 @@
 //! ```text
 //!   child (init)                                     parent
 //!   ------------                                     ------
+//!   Cgroup       I do nothing yet: put me where   -> systemd makes the unit and moves PID in; its limits
+//!                I belong
 //!   Born         here is the process that goes on   -> this one is the child from now on; the first is reaped
 //!                in my place (a pidfd; `rebirth`)
 //!   MapIds       new user namespace: write my maps -> /proc/PID/uid_map, gid_map, setgroups
@@ -37,8 +39,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[repr(u8)]
 pub enum Turn {
+    /// Have systemd make my cgroup, and put me in.
+    Cgroup = 1,
     /// My sibling goes on in my place.
-    Born = 1,
+    Born,
     /// Write the id maps of my user namespace.
     MapIds,
     /// Write the offsets of my time namespace.
@@ -56,7 +60,8 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [Turn; 8] = [
+    const ALL: [Turn; 9] = [
+        Turn::Cgroup,
         Turn::Born,
         Turn::MapIds,
         Turn::TimeOffsets,

@@ -58,6 +58,7 @@ impl Init<'_> {
     fn enter_user_namespace(&mut self) -> Result<Infallible> {
         process::set_parent_death_signal(9).doing(|| "bind init to its parent".into())?;
         process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
+        self.await_cgroup()?;
         self.join(|j| j.kind == kind::USER)?;
         self.join(|j| j.kind == kind::PID)?;
         // The socket is taken out for the time being: the sequence changes it once it runs.
@@ -75,6 +76,7 @@ impl Init<'_> {
         // that was not close-on-exec (CVE-2024-21626).
         if !plan.namespaces.needs_second_clone() {
             process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
+            self.await_cgroup()?;
         }
         // Modes of nodes and directories are exactly what the plan says.
         process::umask(0);
@@ -239,6 +241,14 @@ impl Init<'_> {
         match socket::poll_readable(&[self.channel.as_fd()], 0).doing(doing)?[0] {
             true => Err(Error::Init("the runtime has ended".into())),
             false => Ok(()),
+        }
+    }
+
+    /// With the systemd driver we are not born in our cgroup; until we are in it we do nothing that it should limit.
+    fn await_cgroup(&self) -> Result<()> {
+        match self.plan.cgroup.unit {
+            Some(_) => self.channel.ask(Turn::Cgroup, None),
+            None => Ok(()),
         }
     }
 

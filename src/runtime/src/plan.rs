@@ -1,7 +1,7 @@
 //! `plan`: from config.json and what the machine is to the exact steps of a `create`. Pure: no file, no syscall, no clock.
 
 use crate::devices::DevPlan;
-use crate::error::{Error, Result, config};
+use crate::error::{Result, config};
 use crate::facts::{HostFacts, is_unprivileged};
 use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
@@ -20,7 +20,7 @@ use crate::rootfs::RootPlan;
 use crate::seccomp::SeccompPlan;
 use crate::sysctl::{self, SysctlPlan};
 use crate::{CgroupManager, CreateOptions};
-use rrt_cgroups::{Cgroup, CgroupPlan, DeviceRule, HostCgroups, Version};
+use rrt_cgroups::{CgroupPlan, DeviceRule, HostCgroups, Version};
 use rrt_oci::{Linux, LinuxPersonalityDomain, Spec};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -154,7 +154,7 @@ impl Plan {
 
         let user_namespace = namespaces.has(kind::USER) || host.in_user_namespace;
         let dev = DevPlan::new(linux, &mounts, user_namespace, host.kcore)?;
-        let (cgroup, device_rules) = plan_cgroup(linux, &options.id, manager, host)?;
+        let (cgroup, device_rules) = plan_cgroup(spec, linux, &options.id, manager, host)?;
         let mut cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP), host.rootless);
         cgroup_mounts.label = mount_label.as_ref().map(MountLabel::option);
         let hostname = named(spec.hostname(), &namespaces, "hostname")?;
@@ -162,7 +162,7 @@ impl Plan {
         let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
         let hooks = HooksPlan::new(spec.hooks().as_ref())?;
         let net_devices = net_devices::plan(linux, &namespaces)?;
-        let turns = turns(&namespaces, unprivileged, &net_devices, &hooks, &process);
+        let turns = turns(&cgroup, &namespaces, unprivileged, &net_devices, &hooks, &process);
         Ok(Plan {
             id: options.id.clone(),
             bundle: bundle.into(),
@@ -314,35 +314,40 @@ pub fn with_default_devices(rules: &[DeviceRule]) -> Vec<DeviceRule> {
 
 /// The cgroup, and the device rules asked for.
 fn plan_cgroup(
+    spec: &Spec,
     linux: &Linux,
     id: &str,
     manager: CgroupManager,
     host: &HostFacts,
 ) -> Result<(CgroupPlan, Vec<DeviceRule>)> {
-    let manager = match manager {
-        CgroupManager::Cgroupfs => rrt_cgroups::Manager::Cgroupfs,
-        CgroupManager::Disabled => rrt_cgroups::Manager::Disabled,
-        CgroupManager::Systemd => {
-            return Err(Error::Unsupported("--systemd-cgroup (the systemd cgroup driver)".into()));
-        }
-    };
     let resources = linux.resources().as_ref();
     let mut rules = Vec::new();
     for (i, rule) in resources.and_then(|r| r.devices().as_ref()).into_iter().flatten().enumerate() {
         rules.push(DeviceRule::from_spec(i, rule)?);
     }
     let in_force = with_default_devices(&rules);
+    let path = linux.cgroups_path().as_deref();
+    let manager = match manager {
+        CgroupManager::Cgroupfs => rrt_cgroups::Manager::Cgroupfs,
+        CgroupManager::Disabled => rrt_cgroups::Manager::Disabled,
+        CgroupManager::Systemd => {
+            let facts = host.systemd.as_ref().ok_or(rrt_cgroups::Error::NoSystemd)?;
+            let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+            let host = &host.cgroups;
+            let plan = rrt_cgroups::plan_unit(host, facts, path, id, resources, &in_force, &annotations)?;
+            return Ok((plan, rules));
+        }
+    };
     if host.cgroups.hierarchies.is_empty() && manager != rrt_cgroups::Manager::Disabled && !host.rootless {
         return Err(rrt_cgroups::Error::NotMounted.into());
     }
-    let path = linux.cgroups_path().as_deref();
     let plan = rrt_cgroups::plan(&host.cgroups, manager, path, id, resources, &in_force)?;
     let named = path.is_some_and(|p| !p.as_os_str().is_empty());
     Ok((if host.rootless { plan.rootless(named) } else { plan }, rules))
 }
 
 fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool, rootless: bool) -> CgroupMounts {
-    let paths = Cgroup::open(plan.saved()).paths();
+    let paths = plan.paths();
     let whose = match (paths.is_empty(), rootless) {
         (true, _) => Whose::Runtime,
         (false, true) => Whose::OwnIfMade,
@@ -372,6 +377,7 @@ fn cgroup_mounts(host: &HostCgroups, plan: &CgroupPlan, namespace: bool, rootles
 
 /// The questions of the handshake, in the order init.rs comes to them.
 fn turns(
+    cgroup: &CgroupPlan,
     ns: &NamespacePlan,
     unprivileged: bool,
     devices: &[NetDevicePlan],
@@ -379,6 +385,9 @@ fn turns(
     process: &ProcessPlan,
 ) -> Vec<Turn> {
     let mut turns = Vec::new();
+    if cgroup.unit.is_some() {
+        turns.push(Turn::Cgroup);
+    }
     if ns.needs_second_clone() {
         turns.push(Turn::Born);
     }
@@ -426,6 +435,21 @@ impl Plan {
     fn fmt_parent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "container {:?} of bundle {}", self.id, self.bundle.display())?;
         writeln!(f, "\nthe parent, in the host's namespaces:")?;
+        self.fmt_cgroup(f)?;
+        let ns = &self.namespaces;
+        writeln!(f, "  clone3 with new namespaces: {}", describe(ns.cloned))?;
+        writeln!(f, "\nthe child (init):")?;
+        self.fmt_namespaces(f)
+    }
+
+    fn fmt_cgroup(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(unit) = &self.cgroup.unit {
+            let whose = if unit.user { "the user's" } else { "the system's" };
+            writeln!(f, "  have systemd ({whose}) make {} around init, which waits:", unit.name)?;
+            for property in &unit.properties {
+                writeln!(f, "         {property}")?;
+            }
+        }
         let left_out = if self.cgroup.may_be_left_out() { "   (left out where the user may not)" } else { "" };
         for dir in self.cgroup.dirs() {
             writeln!(f, "  mkdir  {}{left_out}", dir.display())?;
@@ -440,9 +464,11 @@ impl Plan {
         if let Some(rdt) = &self.intel_rdt {
             writeln!(f, "  {rdt}")?;
         }
+        Ok(())
+    }
+
+    fn fmt_namespaces(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ns = &self.namespaces;
-        writeln!(f, "  clone3 with new namespaces: {}", describe(ns.cloned))?;
-        writeln!(f, "\nthe child (init):")?;
         for j in &ns.joined {
             writeln!(f, "  setns  {} {}", describe(j.kind), j.path.display())?;
         }

@@ -17,7 +17,7 @@ use crate::namespaces::{Joined, kind};
 use crate::plan::{Plan, with_default_devices};
 use crate::rootfs::make_cwd;
 use crate::state::{Init, State, StateDir, Status};
-use crate::{CreateOptions, Runtime, delete, external, hooks, init, log, lsm, notify, rebirth};
+use crate::{CgroupManager, CreateOptions, Runtime, delete, external, hooks, init, log, lsm, notify, rebirth};
 use rrt_cgroups::{Cgroup, with_device_rules};
 use rrt_sys::mount::{self, Propagation};
 use rrt_sys::path::{self, Root};
@@ -90,6 +90,10 @@ impl Runtime {
         crate::validate_id(&create.id)?;
         let directories = Directories::open(&options.criu, false)?;
         let (spec, process, bundle) = read_bundle(create)?;
+        if self.cgroup_manager == CgroupManager::Systemd {
+            // A unit is made around a process, and criu makes the first one itself.
+            return Err(Error::Unsupported("restore with --systemd-cgroup".into()));
+        }
         let facts = HostFacts::read(self.rootless, lsm::is_asked_for(&spec))?;
         require_root()?;
         let plan = Plan::new(&spec, &bundle, &self.root.join(&create.id), create, self.cgroup_manager, &facts)?;

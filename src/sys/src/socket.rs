@@ -5,12 +5,14 @@ use crate::path::{proc_fd, retry};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
-    connect, listen, recvmsg, sendmsg, socket, socketpair,
+    connect, listen, recvmsg, send as send_bytes, sendmsg, setsockopt, socket, socketpair, sockopt,
 };
+use nix::sys::time::TimeVal;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// A `SOCK_SEQPACKET` pair, close-on-exec: whole messages, order kept, end of file when the other side is gone.
 pub fn packet_pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -115,6 +117,36 @@ pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
     .named(call)?;
     eintr(|| connect(fd.as_raw_fd(), &addr)).named(call)?;
     Ok(fd)
+}
+
+/// Connects to a stream socket of the host's, waiting at most `limit` for a place in its queue. A leading `@` stands for the NUL
+/// byte of an abstract address.
+///
+/// # Errors
+/// EAGAIN when the queue was full all the time; unix(7).
+pub fn connect_within(path: &Path, limit: Duration) -> Result<OwnedFd> {
+    let call = || format!("connect({path:?})");
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).named(call)?;
+    // A blocking connect(2) to a unix socket waits for a place in the queue as long as a send would.
+    let limit = TimeVal::new(limit.as_secs() as i64, i64::from(limit.subsec_micros()));
+    setsockopt(&fd, sockopt::SendTimeout, &limit).named(|| "setsockopt(SO_SNDTIMEO)".into())?;
+    let addr = match path.as_os_str().as_bytes().split_first() {
+        Some((b'@', name)) => UnixAddr::new_abstract(name),
+        _ => UnixAddr::new(path),
+    };
+    let addr = addr.named(call)?;
+    eintr(|| connect(fd.as_raw_fd(), &addr)).named(call)?;
+    Ok(fd)
+}
+
+/// Sends as much as fits without waiting; a closed peer is EPIPE, never a signal.
+///
+/// # Errors
+/// EAGAIN when nothing fits.
+pub fn send_some(to: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    eintr(|| send_bytes(to.as_raw_fd(), data, flags))
+        .named(|| format!("send({}, {} bytes)", to.as_raw_fd(), data.len()))
 }
 
 /// Sends a datagram to a unix socket by path, as sd_notify(3) does.

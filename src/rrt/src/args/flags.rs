@@ -84,7 +84,7 @@ pub fn global(program: &str, commands: bool) -> Command {
             word("log-format", "FORMAT").help("Write the log as text or json [default: text]"),
             word("log-level", "LEVEL").help("Log error, warning, info or debug messages and those above"),
             switch("debug").help("Log debug messages"),
-            switch("systemd-cgroup").help("Let systemd make the cgroups (not supported yet)"),
+            switch("systemd-cgroup").help("Let systemd make the cgroups; linux.cgroupsPath is slice:prefix:name"),
             word("cgroup-manager", "MANAGER").help("Make cgroups by cgroupfs, systemd or not at all: disabled"),
             word("rootless", "MODE")
                 .value_parser(values::rootless)

@@ -9,7 +9,7 @@ mod update;
 
 use crate::args::{Command, Globals, Target};
 use crate::root;
-use rrt_runtime::{CgroupManager, CreateOptions, Error, ExecOptions, Runtime, seal};
+use rrt_runtime::{CreateOptions, Error, ExecOptions, Runtime, seal};
 use rrt_sys::regex::Regex;
 use std::io::{self, Write};
 
@@ -51,23 +51,23 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
     };
     match command {
         Command::Create(mut options) => {
-            check_creation(globals, &mut options)?;
+            check_creation(&mut options)?;
             seal::ensure()?;
             done(runtime.create(&options))
         }
         Command::Run(mut options) => {
-            check_creation(globals, &mut options.create)?;
+            check_creation(&mut options.create)?;
             seal::ensure()?;
             Ok(exit_code(runtime.run(&options)?))
         }
         Command::Plan { mut options, json } => {
-            check_creation(globals, &mut options)?;
+            check_creation(&mut options)?;
             report::plan(&runtime, &options, json)
         }
         Command::Exec(options) => exec(&runtime, &options),
         Command::Checkpoint(options) => done(runtime.checkpoint(&options)),
         Command::Restore(mut options) => {
-            check_creation(globals, &mut options.create)?;
+            check_creation(&mut options.create)?;
             Ok(exit_code(runtime.restore(&options)?))
         }
         Command::Start { id } => done(runtime.start(&id)),
@@ -87,12 +87,8 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
     }
 }
 
-/// Refuses what another version will build, only where a container would be made by it: clients pass the same global
-/// flags to `kill` and `delete`. Makes the bundle's path absolute, since `state` shows it.
-fn check_creation(globals: &Globals, options: &mut CreateOptions) -> Result<(), Error> {
-    if globals.cgroup_manager == CgroupManager::Systemd {
-        return Err(Error::Unsupported("--systemd-cgroup (systemd cgroup driver)".into()));
-    }
+/// Makes the bundle's path absolute, since `state` shows it.
+fn check_creation(options: &mut CreateOptions) -> Result<(), Error> {
     options.bundle = std::path::absolute(&options.bundle)
         .map_err(|source| Error::Io { doing: format!("--bundle {}", options.bundle.display()), source })?;
     Ok(())

@@ -47,6 +47,7 @@ fn facts(mode: Mode, hierarchies: Vec<Hierarchy>) -> HostFacts {
         euid: 0,
         egid: 0,
         rootless: false,
+        systemd: None,
         capabilities: ALL_CAPABILITIES,
         in_user_namespace: false,
         kcore: true,
