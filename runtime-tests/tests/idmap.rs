@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
-use runtime_tests::{Container, known, private_mounts};
+use runtime_tests::{Background, Container, known, private_mounts, skip, until};
 use serde_json::{Value, json};
 
 fn map(entries: &[(u32, u32, u32)]) -> Value {
@@ -187,4 +187,43 @@ fn bad_input_is_named() {
     let mount = json!({ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["idmap"],
         "uidMappings": one(), "gidMappings": one() });
     Container::new().with("/mounts/-", mount).create(&[]).fails(1, &["mounts[", "bind mounts only"]);
+}
+
+/// The helper's user namespace belongs to uid 0, and so does a container in the host's pid namespace that has no capability at all:
+/// it must not reach the helper, which is a process of the host's with the runtime's fds.
+#[test]
+fn a_root_without_capabilities_does_not_reach_the_helper() {
+    known!("runc", "*", "its helper is another one");
+    private_mounts();
+    let mut c = Container::new();
+    let dir = source(&mut c, "source");
+    let ids = map(&[(0, 100_000, 10)]);
+    let c = bind(c, "/mnt", &dir, &["bind"], Some((ids.clone(), ids))).args(&["true"]);
+    c.write_config();
+    let run = c.command("run", &[], &[]);
+    let mut outer = std::process::Command::new("strace");
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        skip!("strace is not installed");
+    }
+    // The runtime stands still just after it has made its first process, the helper.
+    outer.current_dir(&c.dir).args(["-qqq", "-o", "calls", "-e", "inject=clone3:delay_exit=2000000:when=1"]);
+    outer.env_remove("LD_LIBRARY_PATH").arg(run.get_program()).args(run.get_args());
+    let mut running = Background::start(&mut outer, &c.dir);
+    let ours = fs::read_link("/proc/self/ns/user").expect("our user namespace");
+    let mut found = None;
+    until("the helper", || {
+        let pids = fs::read_dir("/proc").expect("/proc").flatten();
+        found = pids.map(|e| e.path()).find(|p| {
+            fs::read(p.join("cmdline")).is_ok_and(|l| String::from_utf8_lossy(&l).contains(&c.id))
+                && fs::read_link(p.join("ns/user")).is_ok_and(|ns| ns != ours)
+        });
+        found.is_some()
+    });
+    let environ = found.expect("the helper").join("environ");
+    assert!(fs::read(&environ).is_ok(), "it is there");
+    let mut attack = std::process::Command::new("setpriv");
+    let out = attack.args(["--bounding-set=-all", "--inh-caps=-all", "cat"]).arg(&environ).output().expect("setpriv");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("Permission denied"), "{:?} {said}", out.status);
+    assert_eq!(running.wait(), 0);
 }
