@@ -200,6 +200,19 @@ fn process_document_sets_oom_score_adj() {
     assert_eq!(c.exec(&["-p", &process_file(&c, &process)], &[]).ok().json()["oom_score_adj"], 500);
 }
 
+/// The document says what it says; what it leaves out is the container's, as in runc.
+#[test]
+fn process_document_without_confinement_gets_the_containers() {
+    let c = Container::new().idle().caps(&["CAP_KILL", "CAP_CHOWN"]).with("/process/oomScoreAdj", json!(321)).up();
+    let process =
+        json!({ "args": ["guest", "report"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 } });
+    let report = c.exec(&["--process", &process_file(&c, &process)], &[]).ok().json();
+    assert_eq!(report["oom_score_adj"], 321);
+    for set in ["bounding", "permitted", "effective"] {
+        assert_eq!(report["caps"][set], json!(["CAP_CHOWN", "CAP_KILL"]), "{set}");
+    }
+}
+
 #[test]
 fn process_document_sets_umask() {
     known!("runc", "1.2", "exec takes umask from config.json only");

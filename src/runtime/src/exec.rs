@@ -309,7 +309,7 @@ fn plan(dir: &StateDir, state: &State, options: &ExecOptions) -> Result<ProcessP
             let mut warnings = Vec::new();
             let process = rrt_oci::process_from_slice(&bytes, &mut warnings).in_file(file)?;
             warnings.iter().for_each(log::warn);
-            with_labels(process, state)?
+            with_the_containers(process, state)?
         }
         None => with_flags(state, options)?,
     };
@@ -332,19 +332,29 @@ fn stored(state: &State) -> Result<Process> {
     rrt_oci::process_from_slice(state.process.get().as_bytes(), &mut Vec::new()).in_file(Path::new("state.json"))
 }
 
-/// A document without a label gets the container's: a further process is confined as the first one, as in runc.
-fn with_labels(mut process: Process, state: &State) -> Result<Process> {
+/// What a document leaves out of these it gets from the container: a further process is confined as the first one, as in runc. An
+/// oom_score_adj would otherwise be the runtime's caller's, whom the kernel may never kill. no_new_privs and limits are the document's
+/// alone, in runc too.
+fn with_the_containers(mut process: Process, state: &State) -> Result<Process> {
     let missing = |label: &Option<String>| label.as_deref().is_none_or(str::is_empty);
-    // Most containers have none, and need not be read again.
-    if !["apparmorProfile", "selinuxLabel"].iter().any(|name| state.process.get().contains(name)) {
-        return Ok(process);
-    }
     let own = stored(state)?;
     if missing(process.apparmor_profile()) {
         process.set_apparmor_profile(own.apparmor_profile().clone());
     }
     if missing(process.selinux_label()) {
         process.set_selinux_label(own.selinux_label().clone());
+    }
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(own.oom_score_adj());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(own.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*own.io_priority());
     }
     Ok(process)
 }
