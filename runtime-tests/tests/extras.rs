@@ -184,7 +184,7 @@ fn features_list_the_annotations() {
     }
     let features = Container::new().call_from_shell("exec \"$1\" features", "features", &[], &[]).ok().json();
     let unsafe_ones = features["potentiallyUnsafeConfigAnnotations"].as_array().expect("a list");
-    assert!(unsafe_ones.contains(&json!("run.rrt.")), "{features}");
+    assert!(unsafe_ones.contains(&json!("run.rrt.")) && unsafe_ones.contains(&json!("run.oci.")), "{features}");
     let named = features["annotations"]["io.rrt.annotations"].as_str().unwrap_or_default();
     assert!(named.split(',').any(|n| n == "run.rrt.landlock"), "{features}");
 }

@@ -210,6 +210,24 @@ fn pidfd_socket() {
     assert_eq!(pid_of(&fds[0]), pid.parse().ok());
 }
 
+#[test]
+fn pidfd_receiver() {
+    known!("runc", "*", "an annotation of crun's");
+    let c = Container::new().idle();
+    let path = c.dir.join("p");
+    let c = c.with("/annotations", json!({ "run.oci.pidfd_receiver": path }));
+    c.create(&[]).fails(1, &["annotations[", "run.oci.pidfd_receiver", "ENOENT"]);
+    c.assert_gone();
+    let socket = console_socket(&path);
+    c.create(&[]).ok();
+    let (_, fds) = socket.join().expect("the receiver");
+    assert_eq!(fds.len(), 1);
+    assert_eq!(pid_of(&fds[0]), Some(c.pid()));
+    // It is init's alone: an exec does not look for the receiver, which is gone by now.
+    c.start().ok();
+    c.exec(&[], &["true"]).ok();
+}
+
 /// The process a pidfd is of, as this pid namespace numbers it (fdinfo of pidfd_open(2)).
 fn pid_of(pidfd: &std::os::fd::OwnedFd) -> Option<u32> {
     use std::os::fd::AsRawFd as _;

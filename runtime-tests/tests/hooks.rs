@@ -1,6 +1,7 @@
 //! The six hooks: when they run, where, and with what.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use runtime_tests::{Container, known, until};
 use serde_json::{Value, json};
@@ -226,4 +227,54 @@ fn a_failing_poststop_does_not_stop_the_next() {
     let c = c.with("/hooks/poststop", json!([first, second])).up();
     c.delete(&["--force"]).ok();
     assert_eq!(names(&c), ["first", "second"]);
+}
+
+/// The annotations for the files, which are in the bundle.
+fn output_to(c: Container, out: &str, err: &str) -> Container {
+    let file = |name: &str| c.dir.join(name).to_str().expect("UTF-8").to_owned();
+    let annotations = json!({ "run.oci.hooks.stdout": file(out), "run.oci.hooks.stderr": file(err) });
+    c.with("/annotations", annotations)
+}
+
+/// A hook that says its name on both streams.
+fn talker(name: &str, code: u8) -> Value {
+    json!({ "path": "/bin/sh", "args": ["sh", "-c", format!("echo {name}; echo {name}! >&2; exit {code}")] })
+}
+
+#[test]
+fn their_output_goes_to_files() {
+    known!("runc", "*", "an annotation of crun's");
+    let c = ALL.iter().fold(Container::new(), |c, name| c.with(&format!("/hooks/{name}"), json!([talker(name, 0)])));
+    let c = output_to(c, "out", "err");
+    fs::write(c.dir.join("out"), "before\n").expect("file");
+    // The files are the hooks', not the program's.
+    let fds = c.report()["fds"].as_object().expect("fds").keys().cloned().collect::<Vec<_>>();
+    assert!(fds.iter().all(|fd| ["0", "1", "2"].contains(&fd.as_str())), "{fds:?}");
+    let read = |name: &str| fs::read_to_string(c.dir.join(name)).expect("file");
+    assert_eq!(read("out"), format!("before\n{}\n", ALL.join("\n")));
+    assert_eq!(read("err"), format!("{}!\n", ALL.join("!\n")));
+    assert_eq!(fs::metadata(c.dir.join("err")).expect("file").permissions().mode() & 0o777, 0o700);
+    // In `create`, `start` and `delete`, and both into one file.
+    let c = output_to(c, "all", "all");
+    c.create(&[]).ok();
+    c.start().ok();
+    c.delete(&["--force"]).ok();
+    let text = fs::read_to_string(c.dir.join("all")).expect("file");
+    assert_eq!(text, ALL.map(|name| format!("{name}\n{name}!\n")).concat());
+}
+
+#[test]
+fn output_that_cannot_go_there_is_named() {
+    known!("runc", "*", "an annotation of crun's");
+    let c = Container::new().idle().with("/annotations", json!({ "run.oci.hooks.stdout": "relative" }));
+    c.create(&[]).fails(1, &["annotations[", "run.oci.hooks.stdout", "absolute"]);
+    let c = c.with("/annotations", json!({ "run.oci.hooks.stderr": "/no/such/dir/file" }));
+    c.create(&[]).fails(1, &["run.oci.hooks.stderr", "/no/such/dir/file"]);
+    c.assert_gone();
+    // A hook that fails is still named, with what went nowhere else.
+    let c = c.with("/hooks/createRuntime", json!([talker("x", 9)]));
+    let file = c.dir.join("out").to_str().expect("UTF-8").to_owned();
+    let c = c.with("/annotations", json!({ "run.oci.hooks.stdout": file }));
+    c.create(&[]).fails(1, &["hooks.createRuntime[0]", "exit status 9", "x!"]);
+    c.assert_gone();
 }

@@ -61,6 +61,27 @@ fn user_and_groups() {
 }
 
 #[test]
+fn groups_of_the_caller_stay_if_asked() {
+    known!("runc", "*", "an annotation of crun's");
+    let with = |value: &str| Container::new().with("/annotations", json!({ "run.oci.keep_original_groups": value }));
+    let groups = |c: &Container, command, rest: &[&str]| {
+        c.write_config();
+        let out = c.call_from_shell("exec setpriv --groups 4321,5432 -- \"$@\"", command, &[], rest).ok();
+        out.json()["groups"].clone()
+    };
+    assert_eq!(groups(&with("1"), "run", &[]), json!([4321, 5432]));
+    assert_eq!(groups(&with("0"), "run", &[]), json!([]));
+    let c = with("1").with("/process/user", json!({ "uid": 1000, "gid": 1000, "additionalGids": [7] }));
+    assert_eq!(groups(&c, "run", &[]), json!([4321, 5432]));
+    assert!(c.run(&[]).ok().stderr.contains("process.user.additionalGids: [7] are left out"));
+    // Each exec has those of whoever calls it.
+    let c = c.idle().up();
+    assert_eq!(groups(&c, "exec", &["guest", "report"]), json!([4321, 5432]));
+    let c = with("0").idle().up();
+    assert_eq!(groups(&c, "exec", &["guest", "report"]), json!([]));
+}
+
+#[test]
 fn no_groups_of_the_caller_stay() {
     assert_eq!(Container::new().report()["groups"], json!([]));
 }

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// What all of them begin with; `features` names it as potentially unsafe to take from others.
 pub const PREFIX: &str = "run.rrt.";
 
+/// What crun's begin with, some of which are acted on; another runtime's unknown ones are no error.
+pub const CRUN: &str = "run.oci.";
+
 /// Those that are acted on, sorted.
 pub const KNOWN: [&str; 2] = [crate::core_sched::ANNOTATION, crate::landlock::ANNOTATION];
 

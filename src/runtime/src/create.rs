@@ -94,7 +94,8 @@ impl Runtime {
         launch::require_inherited(plan.inherited_fds)?;
         let terminal = options.console_socket.as_deref();
         let pidfd_socket = options.pidfd_socket.as_deref();
-        let endpoints = Endpoints::open(&plan.process, detach, terminal, pidfd_socket, options.pid_file.as_deref())?;
+        let endpoints = Endpoints::open(&plan.process, detach, terminal, pidfd_socket, options.pid_file.as_deref())?
+            .with_receiver(&plan.annotations)?;
 
         // The id is ours from here on, and whatever happens there is a record to clean up from.
         let dir = StateDir::make(&self.root, &options.id)?;
@@ -142,6 +143,7 @@ impl Runtime {
             None => mounts::idmap::refuse(&plan.mounts)?,
         }
         refuse_host_settings(plan, &namespaces)?;
+        let hook_output = &plan.hooks.output.open()?;
 
         // What will exist is written down before it does.
         let mut state = plan_state(plan, process, facts);
@@ -180,7 +182,17 @@ impl Runtime {
         let (inherited, namespaces): (Vec<_>, Vec<_>) =
             namespaces.into_iter().partition(|(j, _)| is_inherited(plan, j));
         let way_back = enter_namespaces(&token, &inherited)?;
-        let init = Init { plan, token: &token, channel: childs_end, gate, trees, namespaces, tasks, state: &state };
+        let init = Init {
+            plan,
+            token: &token,
+            channel: childs_end,
+            gate,
+            trees,
+            namespaces,
+            tasks,
+            hook_output,
+            state: &state,
+        };
         // Namespaces that have to belong to a joined user namespace are made by the child, once it is in there.
         let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
         let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
@@ -205,6 +217,7 @@ impl Runtime {
             dir,
             endpoints,
             channel: &channel,
+            hook_output,
             token: &token,
             rootless: self.rootless,
             net_devices: None,
@@ -226,6 +239,7 @@ struct Answers<'a> {
     dir: &'a StateDir,
     endpoints: &'a Endpoints,
     channel: &'a Channel,
+    hook_output: &'a hooks::Output,
     token: &'a SingleThreaded,
     rootless: Option<bool>,
     net_devices: Option<Moved>,
@@ -268,8 +282,8 @@ impl Attend for Answers<'_> {
                 let state = self.state.for_hooks(Status::Creating);
                 let stop = Some(self.channel.as_fd());
                 let cwd = &self.plan.bundle;
-                hooks::run(self.token, &self.plan.hooks.prestart, &state, cwd, stop)?;
-                hooks::run(self.token, &self.plan.hooks.create_runtime, &state, cwd, stop)
+                hooks::run(self.token, &self.plan.hooks.prestart, &state, cwd, self.hook_output, stop)?;
+                hooks::run(self.token, &self.plan.hooks.create_runtime, &state, cwd, self.hook_output, stop)
             }
             Turn::Ready => {
                 self.state.ready = true;
@@ -395,6 +409,7 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
         hooks: crate::hooks::HooksPlan {
             poststart: plan.hooks.poststart.clone(),
             poststop: plan.hooks.poststop.clone(),
+            output: plan.hooks.output.clone(),
             ..Default::default()
         },
         binds: plan.mounts.iter().filter(|m| m.is_bind()).map(|m| m.destination.clone()).collect(),

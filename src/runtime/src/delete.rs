@@ -120,7 +120,8 @@ pub fn run_poststop(state: &State) {
     for hook in &state.hooks.poststop {
         let done = SingleThreaded::check().doing(|| "check that the runtime has one thread".into()).and_then(|token| {
             let document = state.for_hooks(Status::Stopped);
-            hooks::run(&token, std::slice::from_ref(hook), &document, &state.bundle, None)
+            let output = state.hooks.output.open()?;
+            hooks::run(&token, std::slice::from_ref(hook), &document, &state.bundle, &output, None)
         });
         if let Err(e) = done {
             log::warn(e.to_string());

@@ -322,6 +322,7 @@ fn plan(dir: &StateDir, state: &State, options: &ExecOptions) -> Result<ProcessP
     // Whatever the process is to be, it is under the container's filter.
     let seccomp = state.seccomp.clone().map(|filter| dir.read_filter(filter)).transpose()?;
     let mut process = ProcessPlan { landlock, seccomp, ..planned.process };
+    process.keep_groups(&state.annotations).iter().for_each(log::warn);
     process.fit_to_kernel()?;
     Ok(process)
 }

@@ -47,9 +47,8 @@ pub fn document(version: &str, commit: &str) -> Value {
         // Annotations of a config.json that change how the runtime works; a dot at the end stands for all that begin so.
         "potentiallyUnsafeConfigAnnotations": [
             crate::annotations::PREFIX,
-            crate::lsm::MOUNT_CONTEXT_TYPE,
+            crate::annotations::CRUN,
             crate::criu::options::CONFIG_ANNOTATION,
-            crate::seccomp::RECEIVER,
             rrt_cgroups::PROPERTY_ANNOTATION,
         ],
     })

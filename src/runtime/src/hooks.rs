@@ -1,13 +1,17 @@
 //! Hooks: programs of the caller's, run at six moments with the container's state on their standard input.
 
+use crate::annotations::property;
 use crate::error::{Doing, Error, Result, config};
 use rrt_oci::Hook;
 use rrt_sys::process::{ExecArgs, Exit, SingleThreaded};
 use rrt_sys::spawn;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,13 +46,76 @@ pub struct HooksPlan {
     pub poststart: Vec<HookPlan>,
     /// In the runtime's namespaces, after the container was deleted.
     pub poststop: Vec<HookPlan>,
+    /// Where their output goes.
+    #[serde(skip_serializing_if = "OutputPlan::is_none")]
+    pub output: OutputPlan,
+}
+
+/// crun's annotation for a file of the host that the hooks' standard output is appended to.
+pub const STDOUT: &str = "run.oci.hooks.stdout";
+/// The same for their standard error; both may name one file.
+pub const STDERR: &str = "run.oci.hooks.stderr";
+
+/// Files for the output of all hooks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputPlan {
+    /// [`STDOUT`]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdout: Option<PathBuf>,
+    /// [`STDERR`]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stderr: Option<PathBuf>,
+}
+
+impl OutputPlan {
+    fn new(annotations: &BTreeMap<String, String>) -> Result<OutputPlan> {
+        let file = |name| match annotations.get(name).map(PathBuf::from) {
+            Some(file) if !file.is_absolute() => {
+                Err(config(property(name), format!("{file:?} is not an absolute path of the host")))
+            }
+            file => Ok(file),
+        };
+        Ok(OutputPlan { stdout: file(STDOUT)?, stderr: file(STDERR)? })
+    }
+
+    fn is_none(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
+    }
+
+    /// Opens the files, making them when they are missing; on the host, for hooks of the container as well.
+    pub fn open(&self) -> Result<Output> {
+        let open = |file: &Option<PathBuf>, name| {
+            let open = |file: &PathBuf| {
+                let opened = File::options().append(true).create(true).mode(0o700).open(file);
+                opened.map(OwnedFd::from).doing(|| format!("{}: open {file:?}", property(name)))
+            };
+            file.as_ref().map(open).transpose()
+        };
+        Ok(Output { stdout: open(&self.stdout, STDOUT)?, stderr: open(&self.stderr, STDERR)? })
+    }
+}
+
+/// The open files. Without one a hook's output is kept, and told when the hook fails.
+#[derive(Debug, Default)]
+pub struct Output {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    /// Their fds, which init keeps until its hooks have run.
+    pub fn fds(&self) -> impl Iterator<Item = i32> {
+        [&self.stdout, &self.stderr].into_iter().flatten().map(AsRawFd::as_raw_fd)
+    }
 }
 
 impl HooksPlan {
     /// Plans `hooks`.
-    pub fn new(hooks: Option<&rrt_oci::Hooks>) -> Result<HooksPlan> {
-        let Some(h) = hooks else { return Ok(HooksPlan::default()) };
+    pub fn new(hooks: Option<&rrt_oci::Hooks>, annotations: &BTreeMap<String, String>) -> Result<HooksPlan> {
+        let output = OutputPlan::new(annotations)?;
+        let Some(h) = hooks else { return Ok(HooksPlan { output, ..HooksPlan::default() }) };
         Ok(HooksPlan {
+            output,
             prestart: plan(h.prestart(), "prestart")?,
             create_runtime: plan(h.create_runtime(), "createRuntime")?,
             create_container: plan(h.create_container(), "createContainer")?,
@@ -91,9 +158,10 @@ pub fn run(
     hooks: &[HookPlan],
     state: &str,
     cwd: &Path,
+    output: &Output,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, stop, &|| Ok(())))
+    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, output, stop, &|| Ok(())))
 }
 
 /// The same for hooks that run in the place of the program: under its filter of system calls, which `confine` loads.
@@ -102,9 +170,10 @@ pub fn run_confined(
     hooks: &[HookPlan],
     state: &str,
     cwd: &Path,
+    output: &Output,
     confine: &dyn Fn() -> rrt_sys::Result<()>,
 ) -> Result<()> {
-    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, None, confine))
+    hooks.iter().try_for_each(|h| run_one(token, h, state, cwd, output, None, confine))
 }
 
 fn run_one(
@@ -112,6 +181,7 @@ fn run_one(
     hook: &HookPlan,
     state: &str,
     cwd: &Path,
+    output: &Output,
     stop: Option<BorrowedFd<'_>>,
     confine: &dyn Fn() -> rrt_sys::Result<()>,
 ) -> Result<()> {
@@ -121,7 +191,9 @@ fn run_one(
     let envp = hook.env.iter().map(|e| c(e.as_bytes())).collect::<Result<_>>()?;
     let path = c(hook.path.as_os_str().as_bytes())?;
     let timeout = hook.timeout.map(Duration::from_secs);
-    let outcome = spawn::run(token, &path, &ExecArgs::new(argv, envp), state.as_bytes(), cwd, timeout, stop, confine)
+    let args = ExecArgs::new(argv, envp);
+    let streams = [&output.stdout, &output.stderr].map(|fd| fd.as_ref().map(AsFd::as_fd));
+    let outcome = spawn::run(token, &path, &args, state.as_bytes(), cwd, streams, timeout, stop, confine)
         .doing(|| hook.failed())?;
     let problem = match (outcome.exit, hook.timeout) {
         (Some(Exit::Code(0)), _) => return Ok(()),
@@ -154,16 +226,27 @@ mod tests {
             (r#"{"createRuntime":[{"path":"x"}]}"#, "hooks.createRuntime[0].path"),
             (r#"{"poststop":[{"path":"/x"},{"path":"/x","timeout":0}]}"#, "hooks.poststop[1].timeout: 0"),
         ] {
-            let e = HooksPlan::new(Some(&serde_json::from_str(json).unwrap())).unwrap_err().to_string();
+            let e =
+                HooksPlan::new(Some(&serde_json::from_str(json).unwrap()), &BTreeMap::new()).unwrap_err().to_string();
             assert!(e.contains(expected), "{json}: {e}");
+        }
+    }
+
+    #[test]
+    fn output_goes_to_absolute_paths_only() {
+        let plan = |name: &str, file: &str| HooksPlan::new(None, &BTreeMap::from([(name.to_owned(), file.to_owned())]));
+        assert_eq!(plan(STDOUT, "/o").unwrap().output, OutputPlan { stdout: Some("/o".into()), stderr: None });
+        for file in ["", "o"] {
+            let e = plan(STDERR, file).unwrap_err().to_string();
+            assert!(e.starts_with("annotations[\"run.oci.hooks.stderr\"]: "), "{e}");
         }
     }
 
     // Forking needs a process with one thread, which the test harness is not; effects are tested in runtime-tests/tests/hooks.rs.
     #[test]
     fn arguments_default_to_the_path() {
-        let plan =
-            HooksPlan::new(Some(&serde_json::from_str(r#"{"poststart":[{"path":"/bin/x"}]}"#).unwrap())).unwrap();
+        let hooks = serde_json::from_str(r#"{"poststart":[{"path":"/bin/x"}]}"#).unwrap();
+        let plan = HooksPlan::new(Some(&hooks), &BTreeMap::new()).unwrap();
         assert_eq!(plan.poststart[0].args, ["/bin/x"]);
     }
 }

@@ -181,7 +181,8 @@ fn run_helper(map: &Map<'_>, token: &SingleThreaded, child: &Child) -> Result<()
     // It needs no variable, and has more rights than we.
     let args = ExecArgs::new(argv, Vec::new());
     let outcome =
-        spawn::run(token, &path, &args, b"", Path::new("/"), Some(HELPER_TIMEOUT), None, &|| Ok(())).doing(doing)?;
+        spawn::run(token, &path, &args, b"", Path::new("/"), [None; 2], Some(HELPER_TIMEOUT), None, &|| Ok(()))
+            .doing(doing)?;
     let how = match outcome.exit {
         Some(Exit::Code(0)) => return Ok(()),
         Some(Exit::Code(code)) => format!("exit status {code}"),

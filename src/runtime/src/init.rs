@@ -40,6 +40,8 @@ pub struct Init<'a> {
     pub namespaces: Vec<(Joined, OwnedFd)>,
     /// The v1 cgroups' `tasks` files.
     pub tasks: Vec<OwnedFd>,
+    /// Where the hooks' output goes.
+    pub hook_output: &'a hooks::Output,
     /// For createContainer hooks.
     pub state: &'a State,
 }
@@ -169,7 +171,7 @@ impl Init<'_> {
             // In a new pid namespace we do not know the pid by which the host knows us, but the host's procfs does.
             let pid = std::fs::read_link("/proc/self").ok().and_then(|l| l.to_str()?.parse().ok());
             let state = self.state.for_hooks_of(Status::Creating, pid);
-            hooks::run(token, &plan.hooks.create_container, &state, &plan.root.path, None)?;
+            hooks::run(token, &plan.hooks.create_container, &state, &plan.root.path, self.hook_output, None)?;
         }
 
         plan.root.enter(&root)?;
@@ -227,7 +229,8 @@ impl Init<'_> {
         let mut start_container = plan.hooks.start_container.clone();
         start_container.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = program.environment());
         // In the program's place, so under its filter (as in runc).
-        hooks::run_confined(token, &start_container, &state, &plan.process.cwd, &|| program.confine_hook())?;
+        let cwd = &plan.process.cwd;
+        hooks::run_confined(token, &start_container, &state, cwd, self.hook_output, &|| program.confine_hook())?;
         keep_inherited(plan.inherited_fds)?;
         self.channel.send(&Frame::Executing, None)?;
         Err(program.exec(&self.channel))
@@ -259,6 +262,7 @@ impl Init<'_> {
             .chain(self.gate.iter().chain(&self.tasks).map(AsRawFd::as_raw_fd))
             .chain(self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd()))
             .chain(self.trees.iter().flat_map(Trees::fds))
+            .chain(self.hook_output.fds())
             .collect()
     }
 

@@ -8,16 +8,21 @@ use crate::program::set_limits;
 use crate::{console, log};
 use rrt_sys::process::{self, Child, Exit};
 use rrt_sys::{FileType, OFlags, errno, path, socket};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// crun's annotation for what `--pidfd-socket` does: the path of a unix stream socket that gets init's pidfd, at `create`.
+pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 
 /// Where the ends of a new process go.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     console: Option<OwnedFd>,
     pidfd: Option<OwnedFd>,
+    receiver: Option<OwnedFd>,
     pid_file: Option<PathBuf>,
 }
 
@@ -49,8 +54,17 @@ impl Endpoints {
         Ok(Endpoints {
             console: connect(console_socket, "--console-socket")?,
             pidfd: connect(pidfd_socket, "--pidfd-socket")?,
+            receiver: None,
             pid_file: pid_file.map(Path::to_path_buf),
         })
+    }
+
+    /// Connects to the socket of [`PIDFD_RECEIVER`], which gets the pidfd of a container's init.
+    pub fn with_receiver(self, annotations: &BTreeMap<String, String>) -> Result<Endpoints> {
+        let Some(path) = annotations.get(PIDFD_RECEIVER) else { return Ok(self) };
+        let receiver = socket::connect_stream(Path::new(path))
+            .doing(|| format!("{} {path:?}", crate::annotations::property(PIDFD_RECEIVER)))?;
+        Ok(Endpoints { receiver: Some(receiver), ..self })
     }
 
     /// Sends the terminal's master to the console socket; without one it is returned, for the caller to keep.
@@ -63,9 +77,9 @@ impl Endpoints {
 
     /// Hands out the process' pidfd and pid, before the command returns; `kind` is the pidfd's label (`standard`, `setns`).
     pub fn announce(&self, child: &Child, kind: &str) -> Result<()> {
-        if let Some(to) = &self.pidfd {
-            socket::send(to.as_fd(), kind.as_bytes(), &[child.pidfd.as_fd()])
-                .doing(|| "--pidfd-socket: send".into())?;
+        for (to, name) in [(&self.pidfd, "--pidfd-socket"), (&self.receiver, PIDFD_RECEIVER)] {
+            let Some(to) = to else { continue };
+            socket::send(to.as_fd(), kind.as_bytes(), &[child.pidfd.as_fd()]).doing(|| format!("{name}: send"))?;
         }
         match &self.pid_file {
             Some(path) => write_pid_file(path, child.pid).doing(|| format!("--pid-file {path:?}")),

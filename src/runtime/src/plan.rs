@@ -125,10 +125,11 @@ impl Plan {
         let planned = ProcessPlan::plan(process, "process", grantable)?;
         let (mut process, mut warnings) = (planned.process, planned.warnings);
         warnings.extend(without_effect(linux, manager));
-        process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
         let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
         crate::annotations::check(&annotations)?;
         process.landlock = LandlockPlan::new(&annotations)?;
+        warnings.extend(process.keep_groups(&annotations));
+        process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
         let unprivileged = is_unprivileged(host.capabilities);
         require_user_namespace(&namespaces, unprivileged, host)?;
         let id_maps = Writers::new(&namespaces, host);
@@ -160,7 +161,7 @@ impl Plan {
         let hostname = named(spec.hostname(), &namespaces, "hostname")?;
         let domainname = named(spec.domainname(), &namespaces, "domainname")?;
         let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
-        let hooks = HooksPlan::new(spec.hooks().as_ref())?;
+        let hooks = HooksPlan::new(spec.hooks().as_ref(), &annotations)?;
         let net_devices = net_devices::plan(linux, &namespaces)?;
         let turns = turns(&cgroup, &namespaces, unprivileged, &net_devices, &hooks, &process);
         Ok(Plan {

@@ -9,7 +9,12 @@ use rrt_oci::{Capabilities, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerP
 use rrt_sys::creds::CapBits;
 use rrt_sys::limits::{Rlimit, SchedAttr};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// crun's annotation to leave the process the supplementary groups of whoever called the runtime; any value but `0` asks for it. podman's
+/// `--group-add keep-groups` sets it, so that a user's groups open the files of a volume that no id of the container could.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 /// A process with every default settled, as it will be executed.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +31,9 @@ pub struct ProcessPlan {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// The caller's supplementary groups instead ([`KEEP_GROUPS`]).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_groups: bool,
     /// `umask`, if given.
     pub umask: Option<u32>,
     /// The capability sets. `capabilities` missing means all empty, as in runc and crun.
@@ -123,6 +131,7 @@ impl ProcessPlan {
             uid: user.uid(),
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
+            keep_groups: false,
             umask: user.umask(),
             capabilities: capabilities(process, at, host.capabilities, &mut warnings)?,
             rlimits: rlimits(process, at)?,
@@ -139,6 +148,17 @@ impl ProcessPlan {
             console_size: console_size(process, at)?,
         };
         Ok(Planned { process: plan, warnings })
+    }
+
+    /// Leaves the process its caller's groups, if the container's annotations say so. Returns a warning when `process` lists others: the
+    /// kernel has only the whole list to set, and only whoever may set it could.
+    pub fn keep_groups(&mut self, annotations: &BTreeMap<String, String>) -> Option<String> {
+        self.keep_groups = annotations.get(KEEP_GROUPS).is_some_and(|value| value != "0");
+        let listed = if self.keep_groups { std::mem::take(&mut self.groups) } else { Vec::new() };
+        (!listed.is_empty()).then(|| {
+            let property = crate::annotations::property(KEEP_GROUPS);
+            format!("process.user.additionalGids: {listed:?} are left out: {property} keeps the caller's groups")
+        })
     }
 
     /// Fits what depends on the kernel's version to this kernel; what had to be left out is logged.
@@ -443,6 +463,17 @@ mod tests {
         let caps = p.process.capabilities;
         assert_eq!((caps.bounding, caps.permitted, caps.inheritable), (1, 1, 0));
         assert!(p.warnings[0].contains("CAP_SYS_ADMIN") && !p.warnings[0].contains("CAP_CHOWN"), "{:?}", p.warnings);
+    }
+
+    #[test]
+    fn groups_are_kept_unless_the_value_is_0() {
+        for (value, kept) in [("1", true), ("", true), ("0", false)] {
+            let mut p = plan("").unwrap().process;
+            p.groups = vec![7];
+            let warning = p.keep_groups(&BTreeMap::from([(KEEP_GROUPS.into(), value.into())]));
+            assert_eq!((p.keep_groups, p.groups.is_empty(), warning.is_some()), (kept, kept, kept), "{value:?}");
+        }
+        assert_eq!(plan("").unwrap().process.keep_groups(&BTreeMap::new()), None);
     }
 
     #[test]

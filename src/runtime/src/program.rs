@@ -162,7 +162,7 @@ fn become_user(plan: &ProcessPlan, may_deny_groups: bool) -> Result<CapBits> {
     let doing = |what: &'static str| move || format!("process.{what}");
     creds::limit_bounding_set(caps.bounding).doing(doing("capabilities.bounding"))?;
     creds::keep_capabilities(true).doing(doing("capabilities"))?;
-    match creds::set_groups(&plan.groups) {
+    match if plan.keep_groups { Ok(()) } else { creds::set_groups(&plan.groups) } {
         // A user namespace with setgroups denied (user_namespaces(7)) allows no list, not even the empty one.
         Err(e) if e.is(errno::EPERM) && plan.groups.is_empty() && may_deny_groups => {}
         done => done.doing(doing("user.additionalGids"))?,

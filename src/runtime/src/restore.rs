@@ -102,7 +102,8 @@ impl Runtime {
         let terminal = create.console_socket.as_deref();
         let pidfd_socket = create.pidfd_socket.as_deref();
         let pid_file = create.pid_file.as_deref();
-        let endpoints = Endpoints::open(&plan.process, options.detach, terminal, pidfd_socket, pid_file)?;
+        let endpoints = Endpoints::open(&plan.process, options.detach, terminal, pidfd_socket, pid_file)?
+            .with_receiver(&plan.annotations)?;
 
         // The id is ours from here on, and whatever happens there is a record to clean up from.
         let dir = StateDir::make(&self.root, &create.id)?;
@@ -411,8 +412,9 @@ impl Stages for Restoring<'_, '_> {
                 self.dir.write(self.state)?;
                 self.made.hooks_ran = true;
                 let document = self.state.for_hooks(Status::Creating);
-                hooks::run(self.token, &plan.hooks.prestart, &document, &plan.bundle, None)?;
-                hooks::run(self.token, &plan.hooks.create_runtime, &document, &plan.bundle, None)
+                let output = plan.hooks.output.open()?;
+                hooks::run(self.token, &plan.hooks.prestart, &document, &plan.bundle, &output, None)?;
+                hooks::run(self.token, &plan.hooks.create_runtime, &document, &plan.bundle, &output, None)
             }
             ("post-setup-namespaces", _) if plan.namespaces.is_new(kind::NETWORK) => self.loopback_up(),
             // The mounts are there, and the processes do not run yet.

@@ -100,7 +100,11 @@ fn run_poststart(state: &State, init: BorrowedFd<'_>) -> Result<()> {
     }
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
     let document = state.for_hooks(Status::Running);
-    let done = hooks::run(&token, &state.hooks.poststart, &document, &state.bundle, None);
+    let done = state
+        .hooks
+        .output
+        .open()
+        .and_then(|output| hooks::run(&token, &state.hooks.poststart, &document, &state.bundle, &output, None));
     if done.is_err() {
         // The hook's error is what counts; a container that has ended by itself meanwhile is stopped as well.
         let _ = process::send_signal(init, 9);

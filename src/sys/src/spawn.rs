@@ -24,6 +24,8 @@ pub struct Outcome {
 
 /// Runs `path` in `cwd` with `stdin` to read, and waits until it ends or `timeout` is over (then it is killed).
 ///
+/// `streams` are its stdout and stderr; what is absent is kept for the error message.
+///
 /// `confine` is the helper's last step before `path` is executed; it may forbid any call but execve.
 ///
 /// `stop` is watched too: when it becomes readable or hangs up, whatever the helper was for is gone, and it is killed.
@@ -37,6 +39,7 @@ pub fn run(
     args: &ExecArgs,
     stdin: &[u8],
     cwd: &Path,
+    streams: [Option<BorrowedFd<'_>>; 2],
     timeout: Option<Duration>,
     stop: Option<BorrowedFd<'_>>,
     confine: &dyn Fn() -> Result<()>,
@@ -47,8 +50,8 @@ pub fn run(
     let child = clone3(token, 0, None, || {
         let setup = (|| {
             dup_onto_stdio(input.as_fd(), 0)?;
-            dup_onto_stdio(output_end.as_fd(), 1)?;
-            dup_onto_stdio(output_end.as_fd(), 2)?;
+            dup_onto_stdio(streams[0].unwrap_or(output_end.as_fd()), 1)?;
+            dup_onto_stdio(streams[1].unwrap_or(output_end.as_fd()), 2)?;
             // Its standard streams are all that a helper gets: not ours, and not what our caller left open.
             close_all_but(&[failure_end.as_raw_fd()])?;
             // A directory that is gone by now (a bundle at poststop) is no reason not to run it.
