@@ -1,7 +1,9 @@
 //! The command line: what people type and what clients parse.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use runtime_tests::{Container, Output, known, run, runtime};
 use serde_json::Value;
@@ -257,6 +259,31 @@ fn text_log() {
 fn a_log_that_cannot_be_opened() {
     let c = Container::new();
     rooted(&c, &["--log", "/no/such/dir/log", "list"]).fails(1, &["--log", "/no/such/dir/log"]);
+}
+
+#[test]
+fn a_log_service() {
+    known!("runc", "*", "--log is a file");
+    let c = Container::new();
+    let listener = UnixDatagram::bind(c.dir.join("service")).expect("socket");
+    listener.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+    // The service's socket is there for this call alone.
+    for (value, socket) in [("journald:box", "/run/systemd/journal/socket"), ("syslog:box", "/dev/log")] {
+        let mount = if value.starts_with("j") { "/run" } else { "/dev" };
+        let script = format!(
+            "exe=$1; shift; exec unshare -m sh -ec 'mount -t tmpfs none {mount}; mkdir -p $(dirname {socket}); touch {socket}; \
+             mount --bind service {socket}; exe=$0; exec \"$exe\" --log {value} \"$@\"' \"$exe\" \"$@\""
+        );
+        let out = c.call_from_shell(&script, "state", &[], &[]).fails(1, &["does not exist"]);
+        let mut buffer = [0; 4096];
+        let n = listener.recv(&mut buffer).unwrap_or_else(|e| panic!("{value}: {e}: {out}"));
+        let text = String::from_utf8_lossy(&buffer[..n]);
+        let begin = if value.starts_with("j") { "PRIORITY=3\nSYSLOG_IDENTIFIER=rrt\nID=box\n" } else { "<11>box: " };
+        assert!(text.starts_with(begin) && text.contains(&c.id) && text.contains("does not exist"), "{text:?}");
+    }
+    // Without a service it is an error, as with a file that cannot be opened.
+    let script = "exe=$1; shift; exec unshare -m sh -ec 'mount -t tmpfs none /dev; exec \"$0\" --log syslog:x \"$@\"' \"$exe\" \"$@\"";
+    c.call_from_shell(script, "state", &[], &[]).fails(1, &["--log syslog:x", "/dev/log"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use nix::mount::{MsFlags, mount as mount_on_host};
-use runtime_tests::{Container, cgroup_v2, known, private_mounts};
+use runtime_tests::{Container, cgroup_v2, known, private_mounts, runtime};
 use serde_json::{Value, json};
 
 /// The mount at `target` in a report: the last one, which is on top.
@@ -119,9 +119,11 @@ fn flags_of_a_file_system() {
     let c = Container::new()
         .mount("/mnt/sync", "tmpfs", "tmpfs", &["sync"])
         .mount("/mnt/async", "tmpfs", "tmpfs", &["sync", "async"])
+        .mount("/mnt/rsync", "tmpfs", "tmpfs", if runtime().is_ours() { &["rsync"] } else { &["sync"] })
         .mount("/mnt/dirsync", "tmpfs", "tmpfs", &["dirsync"]);
     let report = c.report();
     assert!(has(&mount(&report, "/mnt/sync")["super"], "sync"));
+    assert!(has(&mount(&report, "/mnt/rsync")["super"], "sync"), "crun's option");
     assert!(!has(&mount(&report, "/mnt/async")["super"], "sync"));
     assert!(has(&mount(&report, "/mnt/dirsync")["super"], "dirsync"));
 }

@@ -80,7 +80,8 @@ pub fn global(program: &str, commands: bool) -> Command {
         .disable_help_subcommand(true)
         .args([
             file("root", "DIR").help("Keep the containers' state here; a tmpfs [default: /run/rrt]"),
-            file("log", "FILE").help("Append the log to FILE rather than to stderr"),
+            file("log", "FILE")
+                .help("Append the log to FILE rather than to stderr, or send it to journald:ID or syslog:ID"),
             word("log-format", "FORMAT").help("Write the log as text or json [default: text]"),
             word("log-level", "LEVEL").help("Log error, warning, info or debug messages and those above"),
             switch("debug").help("Log debug messages"),

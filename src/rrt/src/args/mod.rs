@@ -36,12 +36,23 @@ pub struct Globals {
 /// Where the log goes and how much of it.
 #[derive(Debug, Default, Clone)]
 pub struct LogOptions {
-    /// None is stderr.
+    /// None is stderr, unless there is a service.
     pub file: Option<PathBuf>,
+    /// In place of a file.
+    pub service: Option<LogService>,
     /// JSON lines in place of text.
     pub json: bool,
     /// None is the default of the place it goes to.
     pub level: Option<rrt_runtime::log::Level>,
+}
+
+/// A log service of the machine's, and what its lines are marked with; crun's `journald:ID` and `syslog:ID`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogService {
+    /// systemd-journald, by its own protocol: `ID` is a field.
+    Journald(String),
+    /// Whatever listens at `/dev/log`: `ID` is the tag.
+    Syslog(String),
 }
 
 /// What stands after the global flags.
@@ -152,21 +163,34 @@ fn log_options(m: &ArgMatches) -> Result<LogOptions, String> {
             return Err(format!("invalid value {other:?} for flag -log-level: expected error, warning, info or debug"));
         }
     };
-    Ok(LogOptions { file: log_file(m)?, json, level })
+    let service = log_service(m)?;
+    let file = if service.is_some() { None } else { log_file(m) };
+    Ok(LogOptions { file, service, json, level })
 }
 
-/// crun's `--log` takes `file:PATH` too, and names of log services, which a runtime that writes one line has no use for.
-fn log_file(m: &ArgMatches) -> Result<Option<PathBuf>, String> {
-    let Some(file) = path(m, "log") else { return Ok(None) };
-    let name = file.to_str().unwrap_or_default();
-    if name.starts_with("journald:") || name.starts_with("syslog:") {
-        return Err(format!("not supported: --log {name}: give the path of a file"));
+fn log_service(m: &ArgMatches) -> Result<Option<LogService>, String> {
+    let Some(value) = path(m, "log") else { return Ok(None) };
+    let value = value.to_str().unwrap_or_default();
+    let (make, id): (fn(String) -> LogService, _) = match value.split_once(':') {
+        Some(("journald", id)) => (LogService::Journald, id),
+        Some(("syslog", id)) => (LogService::Syslog, id),
+        _ => return Ok(None),
+    };
+    // It stands in a line of text, and must not end it or begin another.
+    if id.contains(char::is_control) {
+        return Err(format!("invalid value {value:?} for flag -log: the id has a control character; remove it"));
     }
-    Ok(match name.strip_prefix("file:") {
+    Ok(Some(make(if id.is_empty() { "rrt" } else { id }.into())))
+}
+
+/// crun's `--log` takes `file:PATH` too.
+fn log_file(m: &ArgMatches) -> Option<PathBuf> {
+    let file = path(m, "log")?;
+    let name = file.to_str().unwrap_or_default();
+    match name.strip_prefix("file:") {
         Some(path) => Some(path.into()),
-        None if name == "/dev/stderr" => None,
-        None => Some(file),
-    })
+        None => (name != "/dev/stderr").then_some(file),
+    }
 }
 
 fn cgroup_manager(m: &ArgMatches) -> Result<CgroupManager, String> {

@@ -95,11 +95,15 @@ fn global_flags() {
     assert_eq!(globals_of(&["--rootless=true", "list"]).rootless, Some(true));
     assert_eq!(globals_of(&["--log", "file:/l", "list"]).log.file.as_deref(), Some("/l".as_ref()));
     assert_eq!(globals_of(&["--log", "/dev/stderr", "list"]).log.file, None);
+    let service = |value| globals_of(&["--log", value, "list"]).log.service;
+    assert_eq!(service("journald:box"), Some(LogService::Journald("box".into())));
+    assert_eq!(service("syslog:"), Some(LogService::Syslog("rrt".into())));
+    assert_eq!(service("file:journald:x"), None);
     assert_eq!(globals_of(&["--log=", "list"]).log.file, None);
     assert_eq!(globals_of(&["-criu", "/usr/bin/criu", "list"]).root, None);
-    for bad in [["--log-format", "xml"], ["--rootless", "no"], ["--cgroup-manager", "x"], ["--log", "syslog:x"]] {
+    for bad in [["--log-format", "xml"], ["--rootless", "no"], ["--cgroup-manager", "x"], ["--log", "syslog:x\ty"]] {
         let text = err(&[bad[0], bad[1], "list"]);
-        assert!(text.contains(&bad[0][1..]), "{text}");
+        assert!(text.contains(&bad[0][1..]) && text.lines().count() == 1, "{text}");
     }
 }
 
