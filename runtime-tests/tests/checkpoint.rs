@@ -744,3 +744,25 @@ fn the_streams_are_the_containers_own_null_device() {
         assert_eq!(device(format!("/proc/{}/fd/{fd}", c.pid())), own, "{fd}");
     }
 }
+
+/// What criu cannot give back is an error, not a container with less than was asked for.
+#[test]
+fn what_would_be_lost_is_refused() {
+    known!("runc", "*", "restores without it");
+    let landlock = json!({ "paths": [{ "path": "/", "allow": ["read"] }], "bestEffort": true }).to_string();
+    let mut c = Container::new();
+    fs::create_dir(c.dir.join("img")).expect("images");
+    let plain = c.config.clone();
+    for (place, value, named) in [
+        ("/annotations", json!({ "run.rrt.landlock": landlock }), "run.rrt.landlock"),
+        ("/annotations", json!({ "run.rrt.core-sched": "true" }), "run.rrt.core-sched"),
+        ("/linux/intelRdt", json!({ "closID": "guaranteed" }), "linux.intelRdt"),
+        ("/linux/netDevices", json!({ "eth7": {} }), "linux.netDevices"),
+        ("/linux/memoryPolicy", json!({ "mode": "MPOL_DEFAULT" }), "linux.memoryPolicy"),
+    ] {
+        c.config.clone_from(&plain);
+        c = c.with(place, value);
+        restored(&c, &["--image-path", "img"]).fails(1, &[named, "criu does not save it"]);
+        c.assert_gone();
+    }
+}

@@ -125,6 +125,32 @@ fn in_a_user_namespace() {
     mounts(&c, "remove", &json!([{ "destination": "/data" }, { "destination": "/t" }])).ok();
 }
 
+/// What the host's administrator has mounted read-only stays so, as with mounts of config.json.
+#[test]
+fn a_user_namespace_cannot_take_off_the_hosts_mount_flags() {
+    known!("runc", "*", "has no mounts");
+    private_mounts();
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let mut c =
+        Container::new().namespace("user", "").with("/linux/uidMappings", map.clone()).with("/linux/gidMappings", map);
+    std::os::unix::fs::chown(c.path("/"), Some(100_000), Some(100_000)).expect("chown");
+    let source = c.host_tmpfs("locked", nix::mount::MsFlags::MS_RDONLY | nix::mount::MsFlags::MS_NODEV);
+    let c = c.caps(&["CAP_SYS_ADMIN"]).idle().up();
+    let source = source.to_str().expect("UTF-8");
+    for (destination, option) in [("/data", "rbind"), ("/other", "bind")] {
+        mounts(&c, "add", &bind(source, destination, &[option])).ok();
+        let remount = format!(
+            "mount -o remount,bind,rw,nodev {destination}; mount -o remount,bind,ro,dev {destination}; \
+             touch {destination}/x; cat /proc/mounts"
+        );
+        let out = c.exec(&[], &["sh", "-c", &remount]);
+        let line = out.stdout.lines().find(|l| l.contains(destination)).expect("the mount").to_owned();
+        let options = line.split(' ').nth(3).expect("its options").to_owned();
+        assert!(options.split(',').any(|o| o == "ro") && options.split(',').any(|o| o == "nodev"), "{line}");
+    }
+    assert!(!std::path::Path::new(source).join("x").exists());
+}
+
 #[test]
 fn of_a_created_a_paused_and_a_stopped_container() {
     known!("runc", "*", "has no mounts");

@@ -3,6 +3,7 @@
 //! Directory, cgroups, and limits are made from config.json as `create` makes them; namespaces, mounts and processes come from the
 //! images. What the images leave out (`external`) is handed in: sources of bind mounts, joined namespaces, pipes, the terminal.
 
+use crate::annotations::property;
 use crate::checkpoint::{DESCRIPTORS, EXTERNAL_NAMESPACES, require_root};
 use crate::create::{Made, delegate, open_namespaces, own_namespace, plan_state, read_bundle, refuse_host_settings};
 use crate::criu::options::{self, CONFIG_ANNOTATION, CriuOptions, Directories};
@@ -99,6 +100,7 @@ impl Runtime {
         let plan = Plan::new(&spec, &bundle, &self.root.join(&create.id), create, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
         refuse_joined(&plan.namespaces.joined)?;
+        refuse_lost(&plan)?;
         let terminal = create.console_socket.as_deref();
         let pidfd_socket = create.pidfd_socket.as_deref();
         let pid_file = create.pid_file.as_deref();
@@ -158,6 +160,25 @@ fn refuse_joined(joined: &[Joined]) -> Result<()> {
                 &j.property,
                 format!("criu cannot restore into a {name} namespace that exists; remove its path"),
             ))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What criu does not save, and nobody can give to processes that exist: without it they would be less confined than config.json says.
+fn refuse_lost(plan: &Plan) -> Result<()> {
+    let lost = [
+        (plan.process.landlock.is_some(), property(crate::landlock::ANNOTATION)),
+        (plan.core_sched, property(crate::core_sched::ANNOTATION)),
+        (plan.intel_rdt.is_some(), "linux.intelRdt".into()),
+        (!plan.net_devices.is_empty(), "linux.netDevices".into()),
+        (plan.memory_policy.is_some(), "linux.memoryPolicy".into()),
+    ];
+    match lost.into_iter().find(|(asked, _)| *asked) {
+        Some((_, property)) => {
+            let problem =
+                "criu does not save it, and restored processes would be without it; remove it to restore them so";
+            Err(config(property, problem))
         }
         None => Ok(()),
     }

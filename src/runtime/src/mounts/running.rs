@@ -121,13 +121,16 @@ fn plan(mounts: &[Mount], change: Change, base: &Path) -> Result<Vec<MountPlan>>
 }
 
 /// The parent's sequence.
-fn work(state: &State, change: Change, plans: &[MountPlan], sources: Vec<Option<Source>>) -> Result<()> {
+fn work(state: &State, change: Change, plans: &[MountPlan], mut sources: Vec<Option<Source>>) -> Result<()> {
     let Some(init) = state.init else { return Err(not_running()) };
     let container = init.pidfd()?;
     let (channel, childs_end) = Channel::pair()?;
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
     // A container in the host's pid namespace can see the child (CVE-2016-9962).
     process::set_dumpable(false).doing(|| "close our /proc files".into())?;
+    if state.namespaces & kind::USER != 0 && sources.iter().any(Option::is_some) {
+        lock(&token, container.as_fd(), plans, &mut sources)?;
+    }
     let kinds = state.namespaces & (kind::USER | kind::MOUNT | kind::IPC);
     let worker = Worker { token: &token, channel: childs_end, container, kinds, change, plans, sources };
     let child =
@@ -143,6 +146,49 @@ fn work(state: &State, change: Change, plans: &[MountPlan], sources: Vec<Option<
         }
         _ => Err(Error::Status(died(&child).to_string())),
     }
+}
+
+/// Opens the sources again in a mount namespace of the container's user namespace: only there the flags that the host gave a mount (ro,
+/// nosuid, nodev, noexec) become locked, as in `Trees::lock`. What cannot be opened there stays the parent's.
+fn lock(
+    token: &SingleThreaded,
+    container: BorrowedFd<'_>,
+    plans: &[MountPlan],
+    sources: &mut [Option<Source>],
+) -> Result<()> {
+    let (channel, childs_end) = Channel::pair()?;
+    let open_all = || -> Result<()> {
+        process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into())?;
+        process::close_all_but(&[childs_end.as_fd().as_raw_fd(), container.as_raw_fd()])
+            .doing(|| "close inherited fds".into())?;
+        let doing = || "make a mount namespace of the container's user namespace".to_string();
+        namespace::join_process(token, container, kind::USER).doing(doing)?;
+        namespace::unshare(token, kind::MOUNT).doing(doing)?;
+        for plan in plans {
+            let opened = open_sources(std::slice::from_ref(plan), (Propagation::Slave, true)).ok();
+            let source = opened.and_then(|mut list| list.pop().flatten());
+            childs_end.send(&Frame::Go, source.as_ref().map(|s| s.tree.as_fd()))?;
+        }
+        Ok(())
+    };
+    let child = clone3(token, 0, None, || match open_all() {
+        Ok(()) => process::exit_now(0),
+        Err(error) => report_and_exit(&childs_end, error),
+    })
+    .doing(|| "make a process for the container's mounts".into())?;
+    drop(childs_end);
+    let taken = sources.iter_mut().try_for_each(|source| match channel.receive()? {
+        Some((Frame::Go, None)) => Ok(()),
+        Some((Frame::Go, Some(tree))) => {
+            let is_dir = path::is_dir(&tree).doing(|| "look at the source of a mount".into())?;
+            *source = Some(Source { is_dir, tree });
+            Ok(())
+        }
+        Some((Frame::Failed(text), _)) => Err(Error::Status(text)),
+        _ => Err(Error::Status("the process for the container's mounts has ended".into())),
+    });
+    child.kill_and_reap();
+    taken
 }
 
 /// The child.
