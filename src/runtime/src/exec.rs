@@ -49,6 +49,7 @@ impl Runtime {
             options.pid_file.as_deref(),
         )?;
         let mut made = None;
+        log::debug(format!("exec {:?}: {:?}", state.id, plan.args));
         let done =
             launch(&state, &plan, options, self.rootless, &endpoints, &mut made).and_then(|(channel, master)| {
                 // Before the program runs: the first thing it asks may be the terminal's size.

@@ -171,11 +171,12 @@ fn set_iversion(new: BorrowedFd<'_>, on: bool) -> rrt_sys::Result<()> {
 pub fn set_attributes(fd: BorrowedFd<'_>, o: &MountOptions) -> rrt_sys::Result<()> {
     let own = SetAttr { set: o.set, clear: o.clear, propagation: None };
     let whole = SetAttr { clear: o.clear | o.clear_unnamed, ..own };
+    // All but this one can be locked by a user namespace above ours (mount_namespaces(7)): then what was not named stays.
+    let unlocked = SetAttr { clear: o.clear | o.clear_unnamed & attr::NOSYMFOLLOW, ..own };
     let all = SetAttr { set: o.rec_set, clear: o.rec_clear, propagation: None };
     if whole != SetAttr::default() {
         match mount::set_attr(fd, whole, false) {
-            // Locked by a user namespace above ours (mount_namespaces(7)): what was not named stays.
-            Err(e) if e.is(errno::EPERM) && whole != own => mount::set_attr(fd, own, false)?,
+            Err(e) if e.is(errno::EPERM) && whole != unlocked => mount::set_attr(fd, unlocked, false)?,
             done => done?,
         }
     }
