@@ -129,8 +129,7 @@ pub fn attend(
             Ok(Some((Frame::Failed(text), _))) => return Err(Error::Init(text)),
             Ok(Some((other, _))) => return Err(Error::Init(format!("{other:?} where {expected:?} was due"))),
             Ok(None) => return Err(died(child)),
-            Err(Error::System { source, .. }) if source.is(rrt_sys::errno::ECONNRESET) => return Err(died(child)),
-            Err(e) => return Err(e),
+            Err(e) => return Err(unless_gone(e, child)),
         };
         match (expected, fd) {
             (Turn::Console, Some(master)) => kept = endpoints.hand_out_terminal(master)?,
@@ -145,12 +144,21 @@ pub fn attend(
             (turn, _) => with.attend(*turn, child)?,
         }
         // The answer to Ready is what lets the child go on without us, so the rest of the work is done by then.
-        channel.send(&Frame::Go, None)?;
+        channel.send(&Frame::Go, None).map_err(|e| unless_gone(e, child))?;
         if let Some(first) = first {
             first.wait().doing(|| "reap init's predecessor".into())?;
         }
     }
     Ok(kept)
+}
+
+/// The socket's error, or how the child ended if that is what the error says: it may die between its question and our answer.
+fn unless_gone(e: Error, child: &Child) -> Error {
+    use rrt_sys::errno::{ECONNRESET, EPIPE};
+    match &e {
+        Error::System { source, .. } if source.is(ECONNRESET) || source.is(EPIPE) => died(child),
+        _ => e,
+    }
 }
 
 /// The child ended without a word.
