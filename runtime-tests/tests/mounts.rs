@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use nix::mount::{MsFlags, mount as mount_on_host};
-use runtime_tests::{Container, cgroup_v2, known, private_mounts, runtime};
+use runtime_tests::{Container, cgroup_v2, known, private_mounts, process_cgroup, runtime};
 use serde_json::{Value, json};
 
 /// The mount at `target` in a report: the last one, which is on top.
@@ -516,7 +516,11 @@ fn nothing_of_the_host_stays_mounted() {
 fn the_cgroup_mount_shows_the_containers_own() {
     let c = Container::new().idle().up();
     let pid = c.pid();
-    let file = if cgroup_v2() { "/sys/fs/cgroup/cgroup.procs" } else { "/sys/fs/cgroup/pids/cgroup.procs" };
+    // On cgroup v2 it is the namespace that hides the others, and without one of its own the container sees what the host sees, as
+    // with runc: that is what Docker's `--cgroupns host` is for.
+    let own = process_cgroup(pid, "").unwrap_or_default();
+    let dir = if cgroup_v2() { format!("/sys/fs/cgroup{own}") } else { "/sys/fs/cgroup/pids".to_owned() };
+    let file = &format!("{dir}/cgroup.procs");
     let seen = c.attempt(&["content", file, "mkdir", &format!("{file}.d")]);
     // A pid namespace shows its first process as 1; another one here is the program that reads.
     assert!(seen[0].as_str().is_some_and(|s| s.starts_with("1\n")), "host pid {pid}: {seen}");
