@@ -173,3 +173,22 @@ fn a_wrong_unified_property_is_named() {
         c.assert_gone();
     }
 }
+
+#[test]
+fn exec_into_a_sub_cgroup() {
+    v2_only!();
+    let c = Container::new().idle().up();
+    let missing = c.exec(&["--cgroup", "sub"], &["true"]);
+    assert_ne!(missing.code, 0, "{missing}");
+    if runtime_tests::runtime().is_ours() {
+        missing.fails(255, &["--cgroup", "/sub", "ENOENT"]);
+    }
+    let dir = runtime_tests::cgroup_dir(c.pid(), "").expect("cgroup");
+    fs::create_dir(dir.join("sub")).expect("sub-cgroup");
+    let found = c.exec(&["--cgroup", "sub"], &["cat", "/proc/self/cgroup"]).ok().stdout;
+    assert!(found.trim_end().ends_with("/sub"), "{found}");
+    // And delete reaches it there.
+    c.exec(&["--detach", "--cgroup", "sub"], &["sleep", "3600"]).ok();
+    c.delete(&["--force"]).ok();
+    c.assert_gone();
+}

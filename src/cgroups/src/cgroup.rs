@@ -155,7 +155,11 @@ impl Cgroup {
     /// [`Error::Call`].
     pub fn unified_sub_dir(&self, sub: &SubCgroups) -> Result<Option<OwnedFd>, Error> {
         let open = |g: &Group| Dir::open(&sub.dir(g)).map(Dir::into_fd);
-        self.unified().map(open).transpose().doing("open the container's cgroup")
+        let doing = match *sub == SubCgroups::default() {
+            true => "open the container's cgroup",
+            false => "--cgroup: open the cgroup below the container's",
+        };
+        self.unified().map(open).transpose().doing(doing)
     }
 
     /// The directory of the unified hierarchy that a process of the container is in, when it has moved into one below
