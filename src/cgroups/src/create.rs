@@ -83,10 +83,10 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Systemd`]; then the unit is not there, or goes with the process.
     pub fn start_unit(plan: &CgroupPlan, systemd: &mut Systemd, pid: i32) -> Result<SavedCgroup, Error> {
-        let Some(unit) = &plan.unit else { return Ok(plan.saved()) };
+        let (Some(unit), Some(saved)) = (&plan.unit, plan.saved_unit()) else { return Ok(plan.saved()) };
         systemd
             .start(unit, pid.unsigned_abs(), || unit.kind == Kind::Scope && is_tracked(plan, pid).is_ok_and(|t| t))?;
-        Ok(SavedCgroup { unit: Some(SavedUnit { started: true, ..unit.saved() }), ..plan.saved() })
+        Ok(SavedCgroup { unit: Some(SavedUnit { started: true, ..saved }), ..plan.saved() })
     }
 
     /// Finishes what systemd has begun: the hierarchies it does not use, process `pid` in each of them, every limit and the
@@ -99,9 +99,9 @@ impl Cgroup {
     pub fn finish_unit(&self, plan: &CgroupPlan, pid: i32) -> Result<(), Error> {
         let own = own_cgroups(pid)?;
         if let Some(UnitPlan { kind: Kind::Scope, name, .. }) = &plan.unit
-            && !is_in(tracked(plan), &own)
+            && !is_in(plan.tracked(), &own)
         {
-            let expected = tracked(plan).map(PlannedGroup::dir).unwrap_or_default();
+            let expected = plan.tracked().map(PlannedGroup::dir).unwrap_or_default();
             return Err(Error::Invalid {
                 property: "linux.cgroupsPath".into(),
                 reason: format!("systemd did not put {name} at {expected:?}; is that its root?"),
@@ -135,14 +135,8 @@ impl Cgroup {
     }
 }
 
-/// The cgroup by which systemd tracks the unit's processes.
-fn tracked(plan: &CgroupPlan) -> Option<&PlannedGroup> {
-    let named = plan.groups.iter().find(|g| g.controllers.iter().any(|c| c == "name=systemd"));
-    named.or_else(|| plan.groups.iter().find(|g| g.version == Version::V2))
-}
-
 fn is_tracked(plan: &CgroupPlan, pid: i32) -> Result<bool, Error> {
-    Ok(is_in(tracked(plan), &own_cgroups(pid)?))
+    Ok(is_in(plan.tracked(), &own_cgroups(pid)?))
 }
 
 /// /proc/PID/cgroup

@@ -1,6 +1,6 @@
 //! Removing the container's cgroup.
 
-use crate::cgroup::Group;
+use crate::cgroup::{Group, all_pids};
 use crate::dir::{Deadline, Dir, rmdir};
 use crate::error::Doing;
 use crate::freeze::wait_event;
@@ -36,10 +36,15 @@ impl Cgroup {
     fn stop_unit(&self) -> Result<(), Error> {
         let Some(unit) = &self.unit else { return Ok(()) };
         let mut systemd = Systemd::connect(unit.user)?;
-        match unit.started {
-            true => systemd.stop(&unit.name),
-            // Never started for us; but it may have failed at it, and such a unit keeps its name.
-            false => systemd.forget(&unit.name),
+        if unit.started {
+            return systemd.stop(&unit.name);
+        }
+        // Asked for or not, it may have failed, and such a unit keeps its name. And one whose init died while systemd moved it in
+        // runs for ever, with nobody in it to end: it is told by that from a unit that is somebody else's.
+        systemd.forget(&unit.name)?;
+        match Dir::open(&unit.dir) {
+            Ok(dir) if all_pids(&dir)?.is_empty() => systemd.stop(&unit.name),
+            _ => Ok(()),
         }
     }
 

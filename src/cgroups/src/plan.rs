@@ -4,7 +4,7 @@ use crate::device::{self, DeviceRule, DevicesV1};
 use crate::path::CgroupPath;
 use crate::resources::{self, Stage, Target};
 use crate::setting::{Setting, Write};
-use crate::systemd::{SystemdFacts, UnitPlan, round_quotas};
+use crate::systemd::{SavedUnit, SystemdFacts, UnitPlan, round_quotas};
 use crate::{Error, Hierarchy, HostCgroups, Mode, SavedCgroup, Version, bpf};
 use rrt_oci::LinuxResources;
 use serde::{Serialize, Serializer};
@@ -146,7 +146,17 @@ impl CgroupPlan {
     /// What `create` will make, as [`crate::Cgroup::saved`] gives it afterwards: for a state file that is written first,
     /// so that a runtime killed half-way leaves nothing unknown.
     pub fn saved(&self) -> SavedCgroup {
-        SavedCgroup { unit: self.unit.as_ref().map(UnitPlan::saved), ..SavedCgroup::of(self.groups.iter()) }
+        SavedCgroup { unit: self.saved_unit(), ..SavedCgroup::of(self.groups.iter()) }
+    }
+
+    pub(crate) fn saved_unit(&self) -> Option<SavedUnit> {
+        self.unit.as_ref().map(|unit| unit.saved(self.tracked().map(PlannedGroup::dir).unwrap_or_default()))
+    }
+
+    /// The cgroup by which systemd tracks the unit's processes.
+    pub(crate) fn tracked(&self) -> Option<&PlannedGroup> {
+        let named = self.groups.iter().find(|g| g.controllers.iter().any(|c| c == "name=systemd"));
+        named.or_else(|| self.groups.iter().find(|g| g.version == Version::V2))
     }
 
     /// The directories by controller, as [`crate::Cgroup::paths`] of the finished cgroup.

@@ -254,6 +254,8 @@ impl Answers<'_> {
         let Some(mut systemd) = self.systemd.take() else {
             return Err(Error::Init("a unit where there is no service manager".into()));
         };
+        // If it fails there may be a unit all the same, when its answer was lost.
+        *self.cgroup = Some(self.state.cgroup());
         let saved = Cgroup::start_unit(&self.plan.cgroup, &mut systemd, init)?;
         // From here on a unit of this name is ours to stop. If we are killed before it is written down, init dies with us, and
         // the unit with init.

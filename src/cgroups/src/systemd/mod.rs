@@ -55,6 +55,9 @@ pub(crate) struct SavedUnit {
     /// systemd has made it for this container. Before that a unit of this name is somebody else's.
     #[serde(default)]
     pub(crate) started: bool,
+    /// The directory by which systemd tracks its processes.
+    #[serde(default)]
+    pub(crate) dir: PathBuf,
 }
 
 /// A connection to a service manager.

@@ -136,8 +136,8 @@ impl UnitPlan {
         self.properties.iter().map(Property::value).collect()
     }
 
-    pub(crate) fn saved(&self) -> SavedUnit {
-        SavedUnit { name: self.name.clone(), user: self.user, started: false }
+    pub(crate) fn saved(&self, dir: PathBuf) -> SavedUnit {
+        SavedUnit { name: self.name.clone(), user: self.user, started: false, dir }
     }
 }
 
