@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{IoSliceMut, Read as _};
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -175,20 +175,28 @@ pub fn console_socket(path: &Path) -> JoinHandle<(String, Vec<OwnedFd>)> {
         await_readable(&listener, "a connection to the socket");
         let (peer, _) = listener.accept().expect("accept on the console socket");
         await_readable(&peer, "a message on the socket");
-        let mut text = [0u8; 4096];
-        // Room for more than the one that may come, so that more would be seen.
-        let mut space = nix::cmsg_space!([RawFd; 8]);
-        let mut parts = [IoSliceMut::new(&mut text)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = recvmsg::<()>(peer.as_raw_fd(), &mut parts, Some(&mut space), flags).expect("recvmsg");
-        let mut fds = Vec::new();
-        for control in message.cmsgs().expect("whole control messages") {
-            if let ControlMessageOwned::ScmRights(received) = control {
-                // SAFETY: recvmsg(2) has just made these descriptors, and nothing else knows them (unix(7)).
-                fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        let length = message.bytes;
-        (String::from_utf8_lossy(&text[..length]).into_owned(), fds)
+        receive(&peer)
     })
+}
+
+/// One message from a socket, and the fds that came with it.
+///
+/// # Panics
+/// When nothing can be received.
+pub fn receive(from: &impl AsRawFd) -> (String, Vec<OwnedFd>) {
+    let mut text = [0u8; 4096];
+    // Room for more than the one that may come, so that more would be seen.
+    let mut space = nix::cmsg_space!([RawFd; 8]);
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut space), flags).expect("recvmsg");
+    let mut fds = Vec::new();
+    for control in message.cmsgs().expect("whole control messages") {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: recvmsg(2) has just made these descriptors, and nothing else knows them (unix(7)).
+            fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    let length = message.bytes;
+    (String::from_utf8_lossy(&text[..length]).into_owned(), fds)
 }

@@ -29,6 +29,7 @@ pub use command::{Background, DEADLINE, Output, run, until};
 pub use container::Container;
 pub use host::{
     Pty, cgroup_dir, cgroup_file, cgroup_v2, console_socket, host_mounts, private_mounts, process_cgroup, read_until,
+    receive,
 };
 pub use leaks::{assert_nothing_left, cgroups_named, leftovers};
 pub use older::without_calls;

@@ -1,15 +1,13 @@
 //! `linux.seccomp`: what a container's programs may ask of the kernel.
 
 use std::fs;
-use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use runtime_tests::{Container, known, run};
+use runtime_tests::{Container, known, receive, run};
 use serde_json::{Value, json};
 
 const NATIVE: &str = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
@@ -384,26 +382,10 @@ fn agent(path: &Path) -> JoinHandle<(Value, usize)> {
             }
         };
         peer.set_nonblocking(false).expect("agent's connection");
-        let (text, mut fds) = receive(peer.as_raw_fd());
+        let (text, mut fds) = receive(&peer);
         assert_eq!(fds.len(), 1, "one listener");
         (serde_json::from_str(&text).expect("a ContainerProcessState"), answer(&fds.remove(0)))
     })
-}
-
-fn receive(from: RawFd) -> (String, Vec<OwnedFd>) {
-    let mut text = [0u8; 4096];
-    let mut space = nix::cmsg_space!([RawFd; 8]);
-    let mut parts = [IoSliceMut::new(&mut text)];
-    let message = recvmsg::<()>(from, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).expect("recvmsg");
-    let mut fds = Vec::new();
-    for control in message.cmsgs().expect("whole control messages") {
-        if let ControlMessageOwned::ScmRights(received) = control {
-            // SAFETY: recvmsg(2) has just made these descriptors, and nothing else knows them (unix(7)).
-            fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-        }
-    }
-    let length = message.bytes;
-    (String::from_utf8_lossy(&text[..length]).into_owned(), fds)
 }
 
 /// Answers until nobody is under the filter any more (seccomp_unotify(2)).
@@ -499,7 +481,7 @@ fn calls_of_the_setup_may_be_asked_about() {
     let listener = UnixListener::bind(&socket).expect("agent's socket");
     let agent = std::thread::spawn(move || {
         let (peer, _) = listener.accept().expect("a connection");
-        let (_, fds) = receive(peer.as_raw_fd());
+        let (_, fds) = receive(&peer);
         // A receive also fails when a thread of a multi-threaded runtime has ended before it was taken up (ENOENT): a few may.
         let mut failures = 0;
         while failures < 1000 {
