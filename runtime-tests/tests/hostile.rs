@@ -381,6 +381,14 @@ fn cve_2019_5736_the_runtime_is_executed_by_exec() {
 }
 
 #[test]
+fn cve_2019_5736_the_mount_of_the_runtime_stays_read_only() {
+    let caps = [PTRACE, &["CAP_SYS_ADMIN"]].concat();
+    attacked(&caps, |c| {
+        let _ = c.exec(&[], &["/proc/self/exe", "--version"]);
+    });
+}
+
+#[test]
 fn cve_2019_5736_the_runtime_is_an_interpreter() {
     attacked(PTRACE, |c| {
         let script = c.path("/script");

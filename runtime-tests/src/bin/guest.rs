@@ -462,10 +462,30 @@ fn read_through(process: &std::path::Path, marker: &str, found: &mut Map<String,
     }
 }
 
+/// Tries all there is to make the mount of `held` writable, or to get another one of its file; what comes of it shows when it is written.
+fn take_off_read_only(held: &fs::File, path: &str) {
+    use nix::mount::{MsFlags, mount};
+    use std::os::fd::AsRawFd as _;
+    /// `struct mount_attr` of mount_setattr(2): `attr_clr` is `MOUNT_ATTR_RDONLY`
+    const CLEAR: [u64; 4] = [0, 1, 0, 0];
+    let fd = held.as_raw_fd();
+    // SAFETY: the path is a literal and the struct is of the size that is given. mount_setattr(2)
+    unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), libc::AT_EMPTY_PATH, CLEAR.as_ptr(), 32) };
+    let _ = mount(None::<&str>, path, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, None::<&str>);
+    let place = "/bound";
+    let bound = fs::File::create(place)
+        .and_then(|_| Ok(mount(Some(path), place, None::<&str>, MsFlags::MS_BIND, None::<&str>)?));
+    if bound.is_ok() {
+        let _ = mount(None::<&str>, place, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, None::<&str>);
+        let _ = fs::write(place, "overwritten");
+    }
+}
+
 /// Tries to write through `held` for as long as its file is busy (ETXTBSY), at most a third of a second.
 fn overwrite(held: &fs::File) -> Value {
     use std::os::fd::AsRawFd as _;
     let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    take_off_read_only(held, &path);
     for _ in 0..300 {
         match fs::OpenOptions::new().write(true).open(&path) {
             Ok(mut file) => return file.write_all(b"overwritten").map_or_else(errno_name, |()| json!("WRITTEN")),

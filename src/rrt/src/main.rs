@@ -22,7 +22,12 @@ static ALLOCATOR: rrt_sys::alloc::Bump = rrt_sys::alloc::Bump::new();
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let program = args::program_name(argv.first());
-    ExitCode::from(run(program, argv.get(1..).unwrap_or_default()))
+    let words = argv.get(1..).unwrap_or_default();
+    // The seal is a second execution: what the first does before it is lost. A failure comes again, and is told, in the command.
+    if words.iter().any(|word| ["create", "run", "exec"].iter().any(|command| word == command)) {
+        let _ = rrt_runtime::seal::ensure();
+    }
+    ExitCode::from(run(program, words))
 }
 
 fn run(program: &'static str, argv: &[OsString]) -> u8 {

@@ -3,7 +3,7 @@
 //! A process that enters a container has `/proc/PID/exe` pointing at this program, and an image can have us execute
 //! `/proc/self/exe` as its own program. Whoever then opens that link, and waits until we have ended, could overwrite the
 //! host's file. So before anything of a container is touched, the program executes itself again from a place where writing
-//! is impossible: a read-only overlay over its directory, which costs no copy; or, where overlay cannot be mounted, a sealed
+//! is impossible: a read-only mount of the file alone, attached nowhere, which costs no copy; or, where that cannot be made, a sealed
 //! memory file. It is left out when the file is proof by itself (fs-verity), and when a user runs the host's (rootless).
 
 use crate::error::{Doing, Error, Result};
@@ -25,7 +25,7 @@ pub fn ensure() -> Result<()> {
     let doing = || "protect the runtime's own file (CVE-2019-5736)".to_string();
     let own = Path::new("/proc/self/exe");
     if std::env::var_os(MARK).is_some() {
-        return match seal::is_sealed(own).doing(doing)? {
+        return match seal::runs_sealed().doing(doing)? {
             true => Ok(()),
             false => Err(Error::Usage(format!("{MARK} is set but the runtime is not sealed; unset it"))),
         };
@@ -33,8 +33,7 @@ pub fn ensure() -> Result<()> {
     if seal::is_immutable(own).doing(doing)? || is_out_of_reach(own).doing(doing)? {
         return Ok(());
     }
-    let file = std::fs::read_link(own).doing(doing)?;
-    let sealed = seal::overlay(&file).or_else(|_| seal::memory_file(own)).doing(doing)?;
+    let sealed = seal::detached(own).or_else(|_| seal::memory_file(own)).doing(doing)?;
     let c = |s: OsString| CString::new(s.into_vec()).map_err(|_| Error::Usage("an argument with a NUL byte".into()));
     let argv = std::env::args_os().map(c).collect::<Result<_>>()?;
     let mark = (OsString::from(MARK), OsString::from("1"));

@@ -1,15 +1,11 @@
 //! A file that nobody can write, made of one that somebody could.
 
 use crate::error::{Named, Result};
-use crate::mount::{Attr, new_fs};
-use crate::path::{self, proc_fd, retry};
+use crate::mount::{Attr, SetAttr, clone_host_tree, set_attr};
+use crate::path::{self, retry};
 use rustix::fs::{AtFlags, CWD, MemfdFlags, OFlags, SealFlags, StatxAttributes, StatxFlags};
-use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-
-/// `OVERLAYFS_SUPER_MAGIC`
-const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
 /// All seals that make a memory file immutable.
 fn all_seals() -> SealFlags {
@@ -30,34 +26,32 @@ pub fn is_roots_alone(file: &Path) -> Result<bool> {
     Ok((st.st_uid, st.st_gid) == (0, 0) && st.st_mode & 0o022 == 0)
 }
 
-/// Whether the file lies on a read-only overlay or is a sealed memory file, as [`overlay`] and [`memory_file`] make them.
-pub fn is_sealed(file: &Path) -> Result<bool> {
+/// Whether this process runs from what [`detached`] or [`memory_file`] has made.
+///
+/// A mount that is attached nowhere shows its root as `/`, whatever it is, and no program that was found by a path is that.
+pub fn runs_sealed() -> Result<bool> {
     /// `ST_RDONLY` of statfs(2)
     const READ_ONLY: u64 = 1;
-    let fd = path::open(file, OFlags::RDONLY)?;
-    let fs = rustix::fs::fstatfs(&fd).named(|| format!("fstatfs({file:?})"))?;
-    if fs.f_type as u64 == OVERLAY_MAGIC {
-        return Ok(fs.f_flags as u64 & READ_ONLY != 0);
+    let own = Path::new("/proc/self/exe");
+    let fd = path::open(own, OFlags::RDONLY)?;
+    if rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(all_seals())) {
+        return Ok(true);
     }
-    Ok(rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(all_seals())))
+    let fs = rustix::fs::fstatfs(&fd).named(|| format!("fstatfs({own:?})"))?;
+    let name = rustix::fs::readlink(own, Vec::new()).named(|| format!("readlink({own:?})"))?;
+    Ok(fs.f_flags as u64 & READ_ONLY != 0 && name.as_bytes() == b"/")
 }
 
-/// The file, opened on a detached overlay that has two lower directories and no upper one: its super block is read-only for
-/// good, and no mount option can change that. Nothing is copied. Needs CAP_SYS_ADMIN in the first user namespace.
-pub fn overlay(file: &Path) -> Result<OwnedFd> {
-    let dir = path::open_dir(file.parent().unwrap_or(Path::new("/")))?;
-    let name = file.file_name().unwrap_or_default();
-    // Overlay wants a second lower directory where there is no upper one; it has nothing in it.
-    let none: [&str; 0] = [];
-    let empty = new_fs(OsStr::new("tmpfs"), None, &none, Attr::MOUNT_ATTR_RDONLY)?;
-    // By fd, so that no comma or colon in a path is taken for syntax.
-    let mut lower = OsString::from("lowerdir=");
-    lower.push(proc_fd(&dir));
-    lower.push(":");
-    lower.push(proc_fd(&empty));
-    let attrs = Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOSUID;
-    let sealed = new_fs(OsStr::new("overlay"), None, &[lower], attrs)?;
-    path::openat(sealed.as_fd(), name, OFlags::RDONLY | OFlags::NOFOLLOW)
+/// The file as the root of a read-only mount of its own, which is attached nowhere and falls out of its namespace when the fd is
+/// closed. From then on nobody can make it writable, not with CAP_SYS_ADMIN either: mount_setattr(2), mount(2), open_tree(2) and
+/// move_mount(2) refuse a mount that is in no namespace (EINVAL). Nothing is copied, and no file system is made.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN over the mount namespace; EINVAL when the file is on a mount of another one.
+pub fn detached(file: &Path) -> Result<OwnedFd> {
+    let mount = clone_host_tree(file, false)?;
+    set_attr(mount.as_fd(), SetAttr { set: Attr::MOUNT_ATTR_RDONLY.bits().into(), ..SetAttr::default() }, false)?;
+    Ok(mount)
 }
 
 /// A copy of the file in memory, sealed against any change. memfd_create(2), fcntl(2) F_ADD_SEALS
