@@ -43,6 +43,8 @@ impl SavedCgroup {
 pub struct Cgroup {
     pub(crate) groups: Vec<Group>,
     pub(crate) unit: Option<SavedUnit>,
+    /// The directories that were made for it here, outer ones first.
+    pub(crate) made: Vec<PathBuf>,
 }
 
 /// The state of a cgroup's freezer.
@@ -108,7 +110,7 @@ impl Cgroup {
     /// As long as systemd has not made the container's unit there is none: what is at its place is somebody else's.
     pub fn open(saved: SavedCgroup) -> Cgroup {
         let waiting = saved.unit.as_ref().is_some_and(|unit| !unit.started);
-        Cgroup { groups: if waiting { Vec::new() } else { saved.groups }, unit: saved.unit }
+        Cgroup { groups: if waiting { Vec::new() } else { saved.groups }, unit: saved.unit, made: Vec::new() }
     }
 
     /// What to remember.

@@ -26,9 +26,43 @@ impl Cgroup {
     /// [`Error::InUse`], [`Error::Frozen`], [`Error::Limit`], [`Error::Call`]. After an error the directories made here
     /// are gone again, and no others.
     pub fn create(plan: &CgroupPlan) -> Result<Cgroup, Error> {
+        let mut cgroup = Cgroup::create_unified(plan)?;
+        match cgroup.create_v1(plan) {
+            Ok(()) => Ok(cgroup),
+            Err(e) => {
+                cgroup.unmake();
+                Err(e)
+            }
+        }
+    }
+
+    /// Removes the directories that were made for it, those above the container's as well, after the last process has gone.
+    pub fn unmake(self) {
+        Made(self.made).remove_from(0);
+    }
+
+    /// The first half of [`Cgroup::create`]: the unified hierarchy, in whose cgroup a process has to be born.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn create_unified(plan: &CgroupPlan) -> Result<Cgroup, Error> {
+        let mut cgroup = Cgroup::open(SavedCgroup::of(std::iter::empty()));
+        cgroup.create_in(plan, Version::V2)?;
+        Ok(cgroup)
+    }
+
+    /// The second half: the v1 hierarchies.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`]; what the first half has made stays.
+    pub fn create_v1(&mut self, plan: &CgroupPlan) -> Result<(), Error> {
+        self.create_in(plan, Version::V1)
+    }
+
+    fn create_in(&mut self, plan: &CgroupPlan, version: Version) -> Result<(), Error> {
         let mut made = Made(Vec::new());
         let mut there = Vec::with_capacity(plan.groups.len());
-        for group in &plan.groups {
+        for group in plan.groups.iter().filter(|group| group.version == version) {
             let before = made.0.len();
             let created = create_group(group, plan.rights, &mut made);
             match created.map_or_else(|e| without(group, plan.rights, e), |()| Ok(true)) {
@@ -40,7 +74,9 @@ impl Cgroup {
                 }
             }
         }
-        Ok(Cgroup::open(SavedCgroup::of(there.into_iter())))
+        self.groups.extend(SavedCgroup::of(there.into_iter()).groups);
+        self.made.append(&mut made.0);
+        Ok(())
     }
 }
 

@@ -185,6 +185,7 @@ mod tests {
             Cgroup {
                 groups: vec![Group { version, controllers: vec!["memory".into()], dir: fake.path().into() }],
                 unit: None,
+                made: Vec::new(),
             }
             .oom_kills()
         };
@@ -203,7 +204,7 @@ mod tests {
             &[("memory.events", "low 0\noom 3\noom_kill 3\n"), ("cgroup.events", "populated 1\nfrozen 0\n")],
         );
         let group = Group { version: Version::V2, controllers: vec!["memory".into()], dir: fake.path().into() };
-        let mut watch = Cgroup { groups: vec![group], unit: None }.oom_watch().unwrap();
+        let mut watch = Cgroup { groups: vec![group], unit: None, made: Vec::new() }.oom_watch().unwrap();
         assert_eq!(watch.read().unwrap(), OomNews::Events(0));
         fake.open().write("memory.events", "low 0\noom 5\noom_kill 5\n").unwrap();
         assert_eq!(watch.read().unwrap(), OomNews::Events(2));

@@ -111,6 +111,11 @@ impl CgroupPlan {
         self.rights == Rights::Optional
     }
 
+    /// Whether there is a hierarchy of version 1, whose cgroup a process has to join itself.
+    pub fn has_v1(&self) -> bool {
+        self.groups.iter().any(|group| group.version == Version::V1)
+    }
+
     /// The directories, one a hierarchy, absolute. Missing ones above them are made too.
     pub fn dirs(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.groups.iter().map(PlannedGroup::dir)

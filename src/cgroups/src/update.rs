@@ -161,7 +161,11 @@ mod tests {
 
     fn v2(fake: &FakeDir) -> Cgroup {
         let controllers = ["cpu", "memory", "pids"].map(str::to_owned).to_vec();
-        Cgroup { groups: vec![Group { version: Version::V2, controllers, dir: fake.path().into() }], unit: None }
+        Cgroup {
+            groups: vec![Group { version: Version::V2, controllers, dir: fake.path().into() }],
+            unit: None,
+            made: Vec::new(),
+        }
     }
 
     fn resources(json: &str) -> LinuxResources {

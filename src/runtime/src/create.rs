@@ -155,19 +155,18 @@ impl Runtime {
         }
         dir.write_filter(plan.process.seccomp.as_ref())?;
 
-        // The cgroup with its limits before the process: it is never without them. Only systemd makes one around a process that
-        // is there, so init waits for it (turn `Cgroup`) before it does anything.
-        let (unified, tasks) = match &systemd {
+        // The v2 cgroup with its limits before the process, which is born in it. Those of v1 init joins by itself, so they are made
+        // while it makes its namespaces (turn `JoinCgroups`). Only systemd makes one around a process that is there, so init waits
+        // for it (turn `Cgroup`) before it does anything.
+        let unified = match &systemd {
             None => {
-                let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
-                // Rootless, there may be less than was planned.
-                state.cgroup = cgroup.saved();
+                let cgroup = made.cgroup.insert(Cgroup::create_unified(&plan.cgroup)?);
                 delegate(cgroup, plan)?;
-                (cgroup.unified_dir()?, cgroup.v1_tasks(&SubCgroups::default())?)
+                cgroup.unified_dir()?
             }
             Some(_) => {
                 Cgroup::check_free(&plan.cgroup)?;
-                (None, Vec::new())
+                None
             }
         };
 
@@ -182,17 +181,8 @@ impl Runtime {
         let (inherited, namespaces): (Vec<_>, Vec<_>) =
             namespaces.into_iter().partition(|(j, _)| is_inherited(plan, j));
         let way_back = enter_namespaces(&token, &inherited)?;
-        let init = Init {
-            plan,
-            token: &token,
-            channel: childs_end,
-            gate,
-            trees,
-            namespaces,
-            tasks,
-            hook_output,
-            state: &state,
-        };
+        let init =
+            Init { plan, token: &token, channel: childs_end, gate, trees, namespaces, hook_output, state: &state };
         // Namespaces that have to belong to a joined user namespace are made by the child, once it is in there.
         let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
         let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
@@ -268,6 +258,14 @@ impl Answers<'_> {
 }
 
 impl Attend for Answers<'_> {
+    fn prepare(&mut self, turn: Turn) -> Result<Vec<OwnedFd>> {
+        let (Turn::JoinCgroups, Some(cgroup)) = (turn, self.cgroup.as_mut()) else { return Ok(Vec::new()) };
+        cgroup.create_v1(&self.plan.cgroup)?;
+        // Rootless, there may be less than was planned.
+        self.state.cgroup = cgroup.saved();
+        Ok(cgroup.v1_tasks(&SubCgroups::default())?)
+    }
+
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         let ns = &self.plan.namespaces;
         match turn {
@@ -302,7 +300,7 @@ impl Attend for Answers<'_> {
                 self.state.init = Some(InitProcess::of(child.pid)?);
                 self.dir.write(self.state)
             }
-            Turn::Console | Turn::Limits => Ok(()),
+            Turn::JoinCgroups | Turn::Console | Turn::Limits => Ok(()),
         }
     }
 }
@@ -316,8 +314,11 @@ impl Made {
         if let Some(moved) = &self.net_devices {
             moved.give_back();
         }
-        if let Some(Err(e)) = self.cgroup.map(|c| crate::delete::remove_cgroup(&c)) {
-            log::warn(format!("after a failure: {e}"));
+        if let Some(cgroup) = self.cgroup {
+            match crate::delete::remove_cgroup(&cgroup) {
+                Ok(()) => cgroup.unmake(),
+                Err(e) => log::warn(format!("after a failure: {e}")),
+            }
         }
         if let Some(Err(e)) = self.intel_rdt.map(|rdt| rdt.remove()) {
             log::warn(format!("after a failed create: {e}"));

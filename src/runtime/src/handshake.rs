@@ -11,6 +11,7 @@
 //!   Born         here is the process that goes on   -> this one is the child from now on; the first is reaped
 //!                in my place (a pidfd; `rebirth`)
 //!   MapIds       new user namespace: write my maps -> /proc/PID/uid_map, gid_map, setgroups
+//!   JoinCgroups  I have made my namespaces      -> the v1 cgroups, made in the meantime: their `tasks` files (fds)
 //!   TimeOffsets  new time namespace: my clocks     -> /proc/PID/timens_offsets
 //!   NetDevices   I have my network namespace    -> network devices of the host moved into it
 //!   Hooks        mounts are made, root not pivoted -> prestart, createRuntime hooks
@@ -45,6 +46,8 @@ pub enum Turn {
     Born,
     /// Write the id maps of my user namespace.
     MapIds,
+    /// Give me the `tasks` files of my v1 cgroups.
+    JoinCgroups,
     /// Write the offsets of my time namespace.
     TimeOffsets,
     /// Move network devices into my network namespace.
@@ -60,10 +63,11 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [Turn; 9] = [
+    const ALL: [Turn; 10] = [
         Turn::Cgroup,
         Turn::Born,
         Turn::MapIds,
+        Turn::JoinCgroups,
         Turn::TimeOffsets,
         Turn::NetDevices,
         Turn::Hooks,
@@ -168,19 +172,29 @@ impl Channel {
 
     /// Sends a frame, and with it an fd if there is one.
     pub fn send(&self, frame: &Frame, fd: Option<BorrowedFd<'_>>) -> Result<()> {
-        let fds: &[BorrowedFd<'_>] = fd.as_slice();
+        self.send_fds(frame, fd.as_slice())
+    }
+
+    /// Sends a frame with these fds.
+    pub fn send_fds(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> Result<()> {
         socket::send(self.0.as_fd(), &frame.encode(), fds).doing(|| "talk over the handshake socket".into())
     }
 
     /// The next frame, and the fd that came with it; `None` when the other side is gone.
     pub fn receive(&self) -> Result<Option<(Frame, Option<OwnedFd>)>> {
+        Ok(self.receive_fds()?.map(|(frame, mut fds)| (frame, fds.pop())))
+    }
+
+    /// As [`Channel::receive`], with all fds that came.
+    pub fn receive_fds(&self) -> Result<Option<(Frame, Vec<OwnedFd>)>> {
         let mut buf = vec![0; FRAME_MAX];
-        let (n, fd) = socket::receive(self.0.as_fd(), &mut buf).doing(|| "listen on the handshake socket".into())?;
+        let (n, fds) =
+            socket::receive_fds(self.0.as_fd(), &mut buf).doing(|| "listen on the handshake socket".into())?;
         if n == 0 {
             return Ok(None);
         }
         match Frame::decode(&buf[..n]) {
-            Some(frame) => Ok(Some((frame, fd))),
+            Some(frame) => Ok(Some((frame, fds))),
             None => Err(Error::Init(format!("a packet of {n} bytes that is no handshake frame"))),
         }
     }
@@ -194,14 +208,14 @@ impl Channel {
         self.send(&Frame::Start(String::new()), Some(file.as_fd()))
     }
 
-    /// Child: asks `turn` and waits for the answer.
+    /// Child: asks `turn` and waits for the answer; the fds that came with it.
     ///
     /// # Errors
     /// When the parent is gone: there is nobody left to be a container for.
-    pub fn ask(&self, turn: Turn, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    pub fn ask(&self, turn: Turn, fd: Option<BorrowedFd<'_>>) -> Result<Vec<OwnedFd>> {
         self.send(&Frame::Turn(turn), fd)?;
-        match self.receive()? {
-            Some((Frame::Go, _)) => Ok(()),
+        match self.receive_fds()? {
+            Some((Frame::Go, fds)) => Ok(fds),
             other => Err(Error::Init(format!("the runtime answered {turn:?} with {:?}", other.map(|o| o.0)))),
         }
     }

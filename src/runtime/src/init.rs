@@ -16,7 +16,7 @@ use crate::rebirth::{hand_over, report_and_exit};
 use crate::rootfs::make_cwd;
 use crate::state::{State, Status};
 use crate::trees::Trees;
-use crate::{lsm, private_proc, sysctl};
+use crate::{lsm, namespaces, private_proc, sysctl};
 use rrt_sys::path;
 use rrt_sys::process::{self, SingleThreaded};
 use rrt_sys::{OFlags, creds, namespace, net, signal, socket};
@@ -38,8 +38,6 @@ pub struct Init<'a> {
     pub trees: Option<Trees>,
     /// The namespaces to join, in order.
     pub namespaces: Vec<(Joined, OwnedFd)>,
-    /// The v1 cgroups' `tasks` files.
-    pub tasks: Vec<OwnedFd>,
     /// Where the hooks' output goes.
     pub hook_output: &'a hooks::Output,
     /// For createContainer hooks.
@@ -94,6 +92,9 @@ impl Init<'_> {
         if !plan.namespaces.needs_second_clone() {
             self.join(|j| j.kind == kind::USER)?;
         }
+        // The slowest step of all; meanwhile the parent makes the v1 cgroups.
+        namespace::unshare(token, plan.namespaces.unshared_first)
+            .doing(|| format!("make new namespaces ({})", namespaces::describe(plan.namespaces.unshared_first)))?;
         // With the caller's ids: the container's root may not reach them.
         let mut place = None;
         if !plan.namespaces.is_joined(kind::MOUNT) {
@@ -114,8 +115,10 @@ impl Init<'_> {
 
         // Into the v1 cgroups by our own hand: a single-threaded task that moves itself takes no global lock (contract G.6).
         // Before the cgroup namespace, whose root is where we are at that moment.
-        for tasks in std::mem::take(&mut self.tasks) {
-            path::write_once(&tasks, b"0").doing(|| "join the container's cgroup".into())?;
+        if plan.turns.contains(&Turn::JoinCgroups) {
+            for tasks in self.channel.ask(Turn::JoinCgroups, None)? {
+                path::write_once(&tasks, b"0").doing(|| "join the container's cgroup".into())?;
+            }
         }
         forget_affinity();
         if plan.namespaces.unshared != 0 {
@@ -127,7 +130,7 @@ impl Init<'_> {
                 "" => {}
                 // A user's parent may not: the file is that of the container's root.
                 offsets if plan.unprivileged => set_clocks(offsets)?,
-                _ => self.channel.ask(Turn::TimeOffsets, None)?,
+                _ => drop(self.channel.ask(Turn::TimeOffsets, None)?),
             }
             let doing = || "linux.namespaces: enter the new time namespace".to_string();
             let ns = path::open(Path::new("/proc/self/ns/time_for_children"), OFlags::RDONLY).doing(doing)?;
@@ -250,7 +253,7 @@ impl Init<'_> {
     /// With the systemd driver we are not born in our cgroup; until we are in it we do nothing that it should limit.
     fn await_cgroup(&self) -> Result<()> {
         match self.plan.cgroup.unit {
-            Some(_) => self.channel.ask(Turn::Cgroup, None),
+            Some(_) => self.channel.ask(Turn::Cgroup, None).map(drop),
             None => Ok(()),
         }
     }
@@ -259,7 +262,7 @@ impl Init<'_> {
         let inherited = 3..3 + self.plan.inherited_fds as i32;
         inherited
             .chain([self.channel.as_fd().as_raw_fd()])
-            .chain(self.gate.iter().chain(&self.tasks).map(AsRawFd::as_raw_fd))
+            .chain(self.gate.iter().map(AsRawFd::as_raw_fd))
             .chain(self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd()))
             .chain(self.trees.iter().flat_map(Trees::fds))
             .chain(self.hook_output.fds())

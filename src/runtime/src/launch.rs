@@ -106,6 +106,11 @@ fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
 
 /// What the turns need from the one who launches.
 pub trait Attend {
+    /// Does what can be done before the turn comes, while the child is on its way to it; the fds to go with the answer.
+    fn prepare(&mut self, _turn: Turn) -> Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+
     /// Does what the turn asks.
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()>;
 }
@@ -124,6 +129,7 @@ pub fn attend(
     let mut kept = None;
     for expected in turns {
         let mut first = None;
+        let gifts = with.prepare(*expected)?;
         let fd = match channel.receive() {
             Ok(Some((Frame::Turn(turn), fd))) if turn == *expected => fd,
             Ok(Some((Frame::Failed(text), _))) => return Err(Error::Init(text)),
@@ -144,7 +150,8 @@ pub fn attend(
             (turn, _) => with.attend(*turn, child)?,
         }
         // The answer to Ready is what lets the child go on without us, so the rest of the work is done by then.
-        channel.send(&Frame::Go, None).map_err(|e| unless_gone(e, child))?;
+        let gifts: Vec<_> = gifts.iter().map(AsFd::as_fd).collect();
+        channel.send_fds(&Frame::Go, &gifts).map_err(|e| unless_gone(e, child))?;
         if let Some(first) = first {
             first.wait().doing(|| "reap init's predecessor".into())?;
         }

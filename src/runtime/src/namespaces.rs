@@ -39,10 +39,13 @@ pub fn name(kind: i32) -> &'static str {
 /// The namespaces of a container, in the order they are dealt with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct NamespacePlan {
-    /// New ones made by clone3 itself.
+    /// New ones that init is born in: what it does afterwards depends on them, and nobody enters a pid namespace alive.
     #[serde(serialize_with = "kinds_text")]
     pub cloned: i32,
-    /// New ones made by the child afterwards: the cgroup namespace takes its root from the cgroup its maker is in, the time
+    /// New ones made by init first of all: a network namespace takes long to make, in which the parent makes the cgroups.
+    #[serde(serialize_with = "kinds_text")]
+    pub unshared_first: i32,
+    /// New ones made by init once it has joined its cgroups: the cgroup namespace takes its root from the cgroup its maker is in, the time
     /// namespace's clocks can be set only before a process is in it, and the IPC namespace belongs to its maker's ids.
     #[serde(serialize_with = "kinds_text")]
     pub unshared: i32,
@@ -101,13 +104,14 @@ impl NamespacePlan {
                     plan.joined.push(Joined { kind: bit, path: path.clone(), property: property + ".path" });
                 }
                 _ if matches!(ns.typ(), LinuxNamespaceType::Cgroup | LinuxNamespaceType::Time) => plan.unshared |= bit,
-                _ => plan.cloned |= bit,
+                _ if matches!(ns.typ(), LinuxNamespaceType::User | LinuxNamespaceType::Pid) => plan.cloned |= bit,
+                _ => plan.unshared_first |= bit,
             }
         }
         // The IPC namespace brings its mqueue file system along, owned by whoever makes it: in a user namespace that must be the
         // container's root, which the child is only once its ids are mapped.
-        if plan.has(kind::USER) && plan.cloned & kind::IPC != 0 {
-            plan.cloned &= !kind::IPC;
+        if plan.has(kind::USER) && plan.unshared_first & kind::IPC != 0 {
+            plan.unshared_first &= !kind::IPC;
             plan.unshared |= kind::IPC;
         }
         // kind::ALL begins with the user namespace; the mount namespace comes last, because paths mean something else in it.
@@ -126,7 +130,7 @@ impl NamespacePlan {
 
     /// Whether a namespace of this kind is new.
     pub fn is_new(&self, kind: i32) -> bool {
-        (self.cloned | self.unshared) & kind != 0
+        (self.cloned | self.unshared_first | self.unshared) & kind != 0
     }
 
     /// Whether a namespace of this kind is joined by path.
@@ -139,8 +143,8 @@ impl NamespacePlan {
         self.is_new(kind) || self.is_joined(kind)
     }
 
-    /// Whether new namespaces have to belong to a user namespace that is joined: then they can be made only by a process in it. (A
-    /// pid namespace is entered only by the children of a process that has the right to join it.)
+    /// Whether a pid namespace has to be entered from a user namespace that is joined: only the children of a process in that one are
+    /// born in it, or in a new one that belongs to it.
     pub fn needs_second_clone(&self) -> bool {
         self.is_joined(kind::USER) && (self.cloned != 0 || self.is_joined(kind::PID))
     }
@@ -253,7 +257,7 @@ mod tests {
     #[test]
     fn what_clone3_cannot_make_comes_later() {
         let p = plan(r#"{"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"cgroup"},{"type":"time"}]}"#).unwrap();
-        assert_eq!(p.cloned, kind::PID | kind::MOUNT);
+        assert_eq!((p.cloned, p.unshared_first), (kind::PID, kind::MOUNT));
         assert_eq!(p.unshared, kind::CGROUP | kind::TIME);
     }
 
@@ -270,10 +274,11 @@ mod tests {
 
     #[test]
     fn new_namespaces_belong_to_a_joined_user_namespace() {
-        let p = plan(r#"{"namespaces":[{"type":"mount"},{"type":"user","path":"/u"}]}"#).unwrap();
+        let p = plan(r#"{"namespaces":[{"type":"mount"},{"type":"pid"},{"type":"user","path":"/u"}]}"#).unwrap();
         assert!(p.needs_second_clone());
-        let p = plan(r#"{"namespaces":[{"type":"mount","path":"/m"},{"type":"user","path":"/u"}]}"#).unwrap();
-        assert!(!p.needs_second_clone());
+        // This one is made once init is in the user namespace.
+        let p = plan(r#"{"namespaces":[{"type":"mount"},{"type":"user","path":"/u"}]}"#).unwrap();
+        assert!(!p.needs_second_clone() && p.is_new(kind::MOUNT));
     }
 
     #[test]

@@ -395,6 +395,9 @@ fn turns(
     if ns.is_new(kind::USER) {
         turns.push(Turn::MapIds);
     }
+    if cgroup.unit.is_none() && cgroup.has_v1() {
+        turns.push(Turn::JoinCgroups);
+    }
     if !ns.time_offsets.is_empty() && !unprivileged {
         turns.push(Turn::TimeOffsets);
     }
@@ -479,6 +482,12 @@ impl Plan {
             for line in map.lines() {
                 writeln!(f, "  {name}  {line}{}", writer.note(name))?;
             }
+        }
+        if ns.unshared_first != 0 {
+            writeln!(f, "  unshare {}", describe(ns.unshared_first))?;
+        }
+        if self.turns.contains(&Turn::JoinCgroups) {
+            writeln!(f, "  join the v1 cgroups, which the parent has made meanwhile")?;
         }
         if ns.unshared != 0 {
             writeln!(f, "  unshare {} (after joining the cgroups)", describe(ns.unshared))?;

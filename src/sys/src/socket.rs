@@ -36,7 +36,14 @@ pub fn send(to: BorrowedFd<'_>, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(
 
 /// Receives one message into `buf`: its length (0 when the peer closed), and the fd that came with it.
 pub fn receive(from: BorrowedFd<'_>, buf: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([i32; 1]);
+    receive_fds(from, buf).map(|(n, mut fds)| (n, fds.pop()))
+}
+
+/// As [`receive`], with all fds that came.
+pub fn receive_fds(from: BorrowedFd<'_>, buf: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    /// `SCM_MAX_FD`: no message has more.
+    const MOST: usize = 253;
+    let mut space = nix::cmsg_space!([i32; MOST]);
     let call = || format!("recvmsg({})", from.as_raw_fd());
     loop {
         let mut iov = [IoSliceMut::new(buf)];
@@ -44,16 +51,14 @@ pub fn receive(from: BorrowedFd<'_>, buf: &mut [u8]) -> Result<(usize, Option<Ow
             Err(Errno::EINTR) => continue,
             r => r.named(call)?,
         };
-        let mut fd = None;
+        let mut fds = Vec::new();
         for control in msg.cmsgs().named(call)? {
             if let ControlMessageOwned::ScmRights(raws) = control {
-                for raw in raws {
-                    // SAFETY: the kernel made this fd for us in recvmsg just now; dropped at once if there is more than one. unix(7)
-                    fd = Some(unsafe { OwnedFd::from_raw_fd(raw) });
-                }
+                // SAFETY: the kernel made these fds for us in recvmsg just now. unix(7)
+                fds.extend(raws.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
             }
         }
-        return Ok((msg.bytes, fd));
+        return Ok((msg.bytes, fds));
     }
 }
 
