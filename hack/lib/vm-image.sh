@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The recipe of hack/vm's machine: Debian with systemd, cgroup v2 and AppArmor in a file, with its kernel beside it.
+# The recipe of hack/vm's machine: Debian with systemd, cgroup v2, AppArmor and a policy of SELinux in a file, with its kernel beside it.
 # Built from packages alone, and kept in ${RRT_VM_CACHE:-/var/cache/rrt-vm} under a hash of this file.
 
 vm_suite=trixie
@@ -8,6 +8,8 @@ vm_packages=(
     systemd-sysv dbus dbus-user-session libpam-systemd udev linux-image-amd64 initramfs-tools zstd kmod openssh-server
     # What the tests look for.
     apparmor busybox-static criu iproute2 iptables procps runc crun strace uidmap util-linux util-linux-extra
+    # For `hack/vm selinux`, which boots with it.
+    selinux-policy-default policycoreutils selinux-utils
 )
 
 # vm_image: set $image to the directory with disk, kernel and initrd; make it when it is not there.
@@ -30,7 +32,7 @@ vm_image() {
 }
 
 vm_build() {
-    local dir=$1 root=$1/root list
+    local dir=$1 root=$1/root list contexts
     packages debootstrap e2fsprogs
     mkdir -p "$root"
     debian_mirror
@@ -40,6 +42,9 @@ vm_build() {
     cp "$root"/boot/vmlinuz-* "$dir/kernel"
     cp "$root"/boot/initrd.img-* "$dir/initrd"
     rm -rf "$root"/boot/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+    # The labels of SELinux' policy, which mke2fs takes along: this kernel does not have to have it.
+    contexts=/etc/selinux/default/contexts/files/file_contexts
+    chroot "$root" setfiles -F -m "$contexts" / >>"$dir/log"
     # Written from the directory: no loop device, no mount.
     mke2fs -q -t ext4 -L root -d "$root" "$dir/disk.new" 6G
     rm -rf "$root"
@@ -56,7 +61,8 @@ vm_configure() {
     find "$root/etc/apparmor.d" -maxdepth 1 -type f -delete
     echo vm >"$root/etc/hostname"
     printf '127.0.0.1 localhost vm\n::1 localhost\n' >"$root/etc/hosts"
-    printf '/dev/vda / ext4 defaults 0 0\nhost /host 9p trans=virtio,version=9p2000.L,ro,msize=524288 0 0\n' >"$root/etc/fstab"
+    # The label, for a kernel with SELinux (mount(8) drops it otherwise), lets sshd read the key there.
+    printf '/dev/vda / ext4 defaults 0 0\nhost /host 9p trans=virtio,version=9p2000.L,ro,msize=524288,context=system_u:object_r:etc_t:s0 0 0\n' >"$root/etc/fstab"
     printf 'install %s /bin/false\n' kvm_amd kvm_intel >"$root/etc/modprobe.d/vm.conf"
     mkdir "$root/host" "$root/rrt"
     printf '%s\n' 9pnet_virtio overlay bfq >"$root/etc/modules-load.d/vm.conf"

@@ -115,6 +115,18 @@ impl Labels {
         Ok(Labels { apparmor, selinux, by_syscall: modules.by_syscall })
     }
 
+    /// What else than the file may have been the reason why a program was not executed: the policy decides about the step from the
+    /// runtime's label to this one, and with no_new_privs about that as well (`nnp_transition`).
+    pub fn why_denied(&self) -> String {
+        let reason = |(property, label): (&str, &Option<String>)| {
+            label
+                .as_ref()
+                .map(|l| format!(", or the policy does not grant {property} {l:?} from here (see the audit log)"))
+        };
+        let labels = [("process.selinuxLabel", &self.selinux), ("process.apparmorProfile", &self.apparmor)];
+        labels.into_iter().filter_map(reason).collect()
+    }
+
     /// Whether there is nothing to set.
     pub fn is_empty(&self) -> bool {
         self.apparmor.is_none() && self.selinux.is_none()
@@ -161,10 +173,13 @@ impl Writer<'_> {
     /// Has the keys that `make` makes labelled as the process will be: otherwise it could not use its own session keyring.
     pub fn label_keys(&self, make: impl FnOnce() -> Result<()>) -> Result<()> {
         let Some(label) = &self.labels.selinux else { return make() };
-        let doing = || format!("process.selinuxLabel: label the session keyring {label:?}");
-        self.set(Attribute::KeyCreate, Module::Selinux, label.as_bytes()).doing(doing)?;
+        let set = |value: &[u8]| {
+            self.set(Attribute::KeyCreate, Module::Selinux, value)
+                .map_err(|e| refused(e, Attribute::KeyCreate, Module::Selinux, label))
+        };
+        set(label.as_bytes())?;
         make()?;
-        self.set(Attribute::KeyCreate, Module::Selinux, b"").doing(doing)
+        set(b"")
     }
 
     /// Has the next execve change the labels. While the process is still privileged: where unprivileged processes are restricted
@@ -172,13 +187,13 @@ impl Writer<'_> {
     pub fn label_program(&self, no_new_privileges: bool) -> Result<()> {
         if let Some(label) = &self.labels.selinux {
             self.set(Attribute::Exec, Module::Selinux, label.as_bytes())
-                .map_err(|e| refused(e, Module::Selinux, label))?;
+                .map_err(|e| refused(e, Attribute::Exec, Module::Selinux, label))?;
         }
         if let Some(profile) = &self.labels.apparmor {
             let confined = no_new_privileges && self.is_confined()?;
             let command = change(profile, confined);
             self.set(Attribute::Exec, Module::Apparmor, command.as_bytes())
-                .map_err(|e| refused(e, Module::Apparmor, profile))?;
+                .map_err(|e| refused(e, Attribute::Exec, Module::Apparmor, profile))?;
         }
         Ok(())
     }
@@ -240,8 +255,8 @@ fn open_attribute(
 
 /// The module's refusal in words. podman takes a text that ends in the attribute's name in back quotes for "the label could not be
 /// set", unless it has one of the texts of errno(3) that mean a missing program or permission (contract A.8).
-fn refused(e: rrt_sys::SysError, module: Module, label: &str) -> Error {
-    let (file, _) = attribute_files(Attribute::Exec, module);
+fn refused(e: rrt_sys::SysError, attribute: Attribute, module: Module, label: &str) -> Error {
+    let (file, _) = attribute_files(attribute, module);
     let attribute = format!("write `/proc/{file}`");
     match (module, e.errno()) {
         (Module::Apparmor, errno::ENOENT) => config(
@@ -321,6 +336,17 @@ impl MountLabel {
             }
         }
     }
+}
+
+/// Why a file system with these options was refused, if a context may be the reason: the kernel says EINVAL and no more.
+pub fn explain_context(options: &[String], e: &rrt_sys::SysError) -> Option<&'static str> {
+    let is_context = |o: &&String| o.split_once('=').is_some_and(|(key, _)| CONTEXTS.contains(&key));
+    let option = options.iter().find(is_context).filter(|_| e.is(errno::EINVAL))?;
+    // The option is refused, or the file system with it.
+    Some(match e.call().contains(&format!("{:?}", unquoted(option))) {
+        true => "linux.mountLabel, or the mount's own option: not a context of the loaded policy",
+        false => "linux.mountLabel, or the mount's own option: this file system may not take this kind of context",
+    })
 }
 
 /// An option as fsconfig(2) takes it: the quotation marks around a context are for lists with commas.

@@ -89,7 +89,7 @@ impl<'a> Program<'a> {
             return e;
         }
         let e = self.args.exec(&self.path);
-        cannot_execute(&self.path.to_string_lossy(), &e)
+        cannot_execute(&self.path.to_string_lossy(), &e, self.plan)
     }
 
     /// The variables that the program will have.
@@ -118,7 +118,7 @@ fn find(plan: &ProcessPlan, home: Option<&String>) -> Result<(CString, ExecArgs)
         let path = c(name)?;
         return match args.check(&path) {
             Ok(()) => Ok((path, args)),
-            Err(e) => Err(cannot_execute(name, &e)),
+            Err(e) => Err(cannot_execute(name, &e, plan)),
         };
     }
     let mut denied = None;
@@ -132,16 +132,20 @@ fn find(plan: &ProcessPlan, home: Option<&String>) -> Result<(CString, ExecArgs)
         }
     }
     Err(match denied {
-        Some(e) => cannot_execute(name, &e),
+        Some(e) => cannot_execute(name, &e, plan),
         None => Error::Init(format!("exec: {name:?}: executable file not found in $PATH (process.args[0])")),
     })
 }
 
 /// Go's wording, which podman and Docker match to choose the exit codes 126 and 127.
-fn cannot_execute(name: &str, e: &rrt_sys::SysError) -> Error {
+fn cannot_execute(name: &str, e: &rrt_sys::SysError, plan: &ProcessPlan) -> Error {
     let text = match e.errno() {
         errno::ENOENT => "no such file or directory, or its interpreter is missing".into(),
-        errno::EACCES => "permission denied: not an executable file for this user".into(),
+        errno::EACCES => {
+            format!("permission denied: not an executable file for this user{}", plan.labels.why_denied())
+        }
+        // no_new_privs, where it forbids the label.
+        errno::EPERM => format!("{e}{}", plan.labels.why_denied()),
         errno::ENOEXEC => "exec format error: not a program for this machine, or a script without #!".into(),
         _ => e.to_string(),
     };

@@ -65,7 +65,7 @@ fn a_confined_process_that_may_gain_nothing_stacks() {
 
 #[test]
 fn refusals_are_in_words_that_podman_reads() {
-    let e = |module, errno| refused(rrt_sys::SysError::new("write", errno), module, "x").to_string();
+    let e = |module, errno| refused(rrt_sys::SysError::new("write", errno), Attribute::Exec, module, "x").to_string();
     for text in [e(Module::Apparmor, errno::ENOENT), e(Module::Selinux, errno::EINVAL)] {
         assert!(text.contains("\"x\"") && text.ends_with("/exec`"), "{text}");
         assert!(!text.contains("No such file") && !text.contains("ermission"), "{text}");
@@ -139,4 +139,24 @@ fn attributes_are_files_of_a_procfs_of_our_own() {
         assert_ne!(path::fstat(visible.unwrap()).unwrap().st_dev, path::fstat(&fd).unwrap().st_dev);
     }
     assert!(private_proc::open(&proc, Path::new("sys/kernel/hostname"), OFlags::RDONLY).unwrap_err().is(errno::ENOENT));
+}
+
+#[test]
+fn a_refused_context_is_told_from_other_bad_options() {
+    let options: Vec<String> = ["mode=755", "context=\"a:b:c:s0:c1,c2\""].map(String::from).into();
+    let e = |call: &str, errno| explain_context(&options, &rrt_sys::SysError::new(call, errno)).unwrap_or("none");
+    assert!(e("fsconfig(\"tmpfs\", \"context=a:b:c:s0:c1,c2\")", errno::EINVAL).contains("not a context"));
+    assert!(e("fsconfig(\"tmpfs\", FSCONFIG_CMD_CREATE)", errno::EINVAL).contains("this kind of context"));
+    assert_eq!(e("fsconfig(\"tmpfs\", FSCONFIG_CMD_CREATE)", errno::EPERM), "none");
+    assert!(explain_context(&options[..1], &rrt_sys::SysError::new("fsconfig", errno::EINVAL)).is_none());
+}
+
+#[test]
+fn a_label_may_be_why_a_program_was_not_executed() {
+    assert_eq!(Labels::default().why_denied(), "");
+    let both = labels(json!({ "apparmorProfile": "p", "selinuxLabel": "a:b:c" }), BOTH).unwrap().why_denied();
+    assert!(
+        both.contains("process.selinuxLabel \"a:b:c\"") && both.contains("process.apparmorProfile \"p\""),
+        "{both}"
+    );
 }

@@ -69,10 +69,10 @@ impl MountPlan {
         Ok(())
     }
 
-    /// A refused call of this mount, with the reason where only a user namespace can be it.
+    /// A refused call of this mount, with the reason where only a user namespace or a context of SELinux can be it.
     pub fn explain(&self, doing: String, source: SysError) -> Error {
         let why = if source.is(errno::EPERM) || source.is(errno::EINVAL) { self.why_refused(&source) } else { None };
-        match why {
+        match why.or_else(|| crate::lsm::explain_context(&self.options.data, &source)) {
             Some(why) => Error::System { doing: format!("{doing} ({why})"), source },
             None => Error::System { doing, source },
         }
