@@ -176,6 +176,27 @@ fn memory_first_then_the_rest() {
 }
 
 #[test]
+fn memory_first_in_a_user_namespace() {
+    need_criu!();
+    known!("runc", "*", "the namespace's root cannot search the directory of the images");
+    if !has_feature("mem_dirty_track") {
+        skip!("this kernel does not track changed memory (CONFIG_MEM_SOFT_DIRTY)");
+    }
+    let c = in_a_user_namespace(counter()).up();
+    saved(&c, &["--pre-dump", "--image-path", "first"]);
+    let n = saved(&c, &["--image-path", "second", "--parent-path", "../first"]);
+    restored(&c, &["-d", "--image-path", "second"]).ok();
+    goes_on(&c, n);
+}
+
+fn in_a_user_namespace(c: Container) -> Container {
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let c = c.namespace("user", "").with("/linux/uidMappings", map.clone()).with("/linux/gidMappings", map);
+    fs::set_permissions(c.path("tmp"), fs::Permissions::from_mode(0o777)).unwrap();
+    c
+}
+
+#[test]
 fn paused_and_saved() {
     need_criu!();
     known!("runc", "1.2", "it hangs or fails with a frozen cgroup");
@@ -322,10 +343,7 @@ fn a_cgroup_namespace() {
 fn a_user_namespace() {
     need_criu!();
     known!("runc", "*", "the namespace's root cannot search the directory of the images");
-    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
-    let c = counter().namespace("user", "").with("/linux/uidMappings", map.clone()).with("/linux/gidMappings", map);
-    fs::set_permissions(c.path("tmp"), fs::Permissions::from_mode(0o777)).unwrap();
-    let c = c.up();
+    let c = in_a_user_namespace(counter()).up();
     let n = saved(&c, &["--image-path", "img"]);
     restored(&c, &["-d", "--image-path", "img"]).ok();
     goes_on(&c, n);
@@ -469,15 +487,9 @@ fn a_hook_that_fails_ends_the_restore() {
     c.assert_gone();
 }
 
-/// A connection over the loopback interface, open from both sides; the client writes what comes to /tmp/got.
+/// A connection over the loopback interface, on which lines are sent all the time.
 fn connected() -> Container {
-    let server = "busybox nc -l -p 4711 < /tmp/feed > /dev/null &";
-    let client = "(busybox nc 127.0.0.1 4711 > /tmp/got < /tmp/hold; echo gone > /tmp/gone) &";
-    let script = format!(
-        "exec </dev/null >/dev/null 2>&1; busybox mkfifo /tmp/feed /tmp/hold; (exec 8<>/tmp/hold; sleep 3600) & \
-         exec 9<>/tmp/feed; {server} sleep 0.3; {client} i=0; while :; do i=$((i+1)); echo $i >&9; sleep 0.05; done"
-    );
-    Container::new().sh(&script).up()
+    Container::new().sh("exec guest talk /tmp/got </dev/null >/dev/null 2>&1").up()
 }
 
 fn received(c: &Container) -> usize {
@@ -498,7 +510,14 @@ fn a_tcp_connection_is_refused_kept_or_closed() {
     let n = received(&c);
     restored(&c, &["-d", "--image-path", "img", "--tcp-established", "--network-lock", "skip"]).ok();
     until("the restored connection to go on", || received(&c) > n + 2);
-    assert!(!c.path("tmp/gone").exists());
+    assert!(!c.path("tmp/got.gone").exists());
+    c.delete(&["--force"]).ok();
+
+    // Files have to be as they were.
+    let got = fs::File::options().write(true).open(c.path("tmp/got")).expect("file");
+    got.set_len(5 * n as u64).expect("truncate");
+    restored(&c, &["-d", "--image-path", "img", "--tcp-close", "--network-lock", "skip"]).ok();
+    until("the end of the closed connection", || c.path("tmp/got.gone").exists());
     c.delete(&["--force"]).ok();
 }
 
@@ -765,4 +784,23 @@ fn what_would_be_lost_is_refused() {
         restored(&c, &["--image-path", "img"]).fails(1, &[named, "criu does not save it"]);
         c.assert_gone();
     }
+}
+
+#[test]
+fn what_will_be_lost_is_told_when_it_is_saved() {
+    need_criu!();
+    known!("runc", "*", "has none of it");
+    let rules = json!({ "paths": [{ "path": "/", "allow": ["all"] }], "bestEffort": true });
+    let c = counter()
+        .with("/annotations", json!({ "run.rrt.landlock": rules.to_string(), "run.rrt.core-sched": "false" }))
+        .up();
+    count(&c);
+    let out = c.call("checkpoint", &["--leave-running", "--image-path", "img"], &[]).ok();
+    let told = ["level=warning", "run.rrt.landlock", "criu does not save it", "restore refuses"];
+    assert!(told.iter().all(|t| out.stderr.contains(t)) && out.stderr.lines().count() == 1, "{out}");
+    // Not where there is nothing to lose.
+    assert!(!out.stderr.contains("core-sched"), "{out}");
+    let c = counter().up();
+    count(&c);
+    assert_eq!(c.call("checkpoint", &["--leave-running", "--image-path", "img"], &[]).ok().stderr, "");
 }

@@ -62,7 +62,7 @@ const CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-const USAGE: &str = "usage: guest report | signals | fill MIB | try OP PATH ... | call NR[:ARG...] ... | hook NAME LOG CODE | notify | attack MARKER";
+const USAGE: &str = "usage: guest report | signals | fill MIB | try OP PATH ... | call NR[:ARG...] ... | hook NAME LOG CODE | notify | attack MARKER | talk FILE";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
@@ -78,6 +78,7 @@ fn main() -> ExitCode {
             return ExitCode::from(code.parse::<u8>().expect("CODE is a number"));
         }
         ["notify"] => notify(),
+        ["talk", file] => talk(file),
         ["attack", marker] => println!("{}", attack(marker)),
         _ => {
             eprintln!("{USAGE}");
@@ -85,6 +86,30 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Sends a line every 50 ms over a TCP connection with itself, and writes what arrives to FILE. When the connection ends, FILE.gone
+/// has the reason. (busybox' nc ends at an interrupted poll(2), which is what criu leaves behind.)
+fn talk(file: &str) {
+    let end = |e: std::io::Error| fs::write(format!("{file}.gone"), e.to_string()).expect("FILE.gone");
+    if let Err(e) = keep_talking(file) {
+        end(e);
+    }
+}
+
+fn keep_talking(file: &str) -> std::io::Result<()> {
+    use std::io::Read as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let mut client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (mut server, _) = listener.accept()?;
+    let mut arrived = fs::File::create(file)?;
+    loop {
+        let mut line = [0; 5];
+        server.write_all(b"line\n")?;
+        client.read_exact(&mut line)?;
+        arrived.write_all(&line)?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Everything about this process that a container's configuration can change. What cannot be read is null or empty:

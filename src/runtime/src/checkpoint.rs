@@ -2,13 +2,14 @@
 //!
 //! Either it is saved whole and ends (unless it is left running), or it runs on as if nothing had been.
 
+use crate::annotations::property;
 use crate::criu::options::{self, CONFIG_ANNOTATION, CriuOptions, Directories};
 use crate::criu::rpc::{self, Kind, Message, opt};
 use crate::criu::{Criu, Stages, Start};
 use crate::error::{Doing, Error, InFile, Result};
 use crate::namespaces::kind;
 use crate::state::{State, StateDir, Status, is_frozen};
-use crate::{Runtime, delete, external, log};
+use crate::{Runtime, core_sched, delete, external, landlock, log};
 use rrt_sys::process::{self, SingleThreaded};
 use rrt_sys::signal::Signals;
 use rrt_sys::{OFlags, path};
@@ -69,6 +70,9 @@ impl Runtime {
             options::check_parent(&directories.images, parent)?;
         }
         let status_fd = options.status_fd.map(options::status_fd).transpose()?;
+        if let Some(warning) = will_be_lost(&state).filter(|_| !options.pre_dump) {
+            log::warn(warning);
+        }
         let done = save(&state, options, &directories, &signals, status_fd);
         if let Err(e) = done {
             take_back(&state, status);
@@ -79,6 +83,22 @@ impl Runtime {
         }
         delete::delete(dir, &state)
     }
+}
+
+/// What criu does not save, by which the container is confined or tuned now: `restore` refuses it (`restore::refuse_lost`), so that
+/// nobody believes it to be there, and who saves a container should not learn that only then.
+fn will_be_lost(state: &State) -> Option<String> {
+    let annotation = |name: &str| state.annotations.get(name);
+    let lost = [
+        (annotation(landlock::ANNOTATION).is_some(), property(landlock::ANNOTATION)),
+        (annotation(core_sched::ANNOTATION).is_some_and(|v| v == "true"), property(core_sched::ANNOTATION)),
+        (state.intel_rdt.is_some(), "linux.intelRdt".into()),
+        (state.memory_policy.is_some(), "linux.memoryPolicy".into()),
+    ];
+    let names: Vec<_> = lost.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+    let hint =
+        "criu does not save it; restore refuses a config.json that has it, and the processes come back only without";
+    (!names.is_empty()).then(|| format!("checkpoint of {:?}: {}: {hint}", state.id, names.join(", ")))
 }
 
 /// criu has to be root: in a user namespace it may neither look into processes nor give them their pids.

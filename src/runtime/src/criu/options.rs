@@ -2,8 +2,8 @@
 
 use super::rpc::{Message, opt};
 use crate::error::{Doing, Error, Result};
-use rrt_sys::mount::{Attr, new_fs};
-use rrt_sys::path;
+use rrt_sys::mount::{Attr, attach, detach, new_fs};
+use rrt_sys::{OFlags, errno, path};
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -128,19 +128,33 @@ impl Directories {
         Ok(())
     }
 
-    /// Lets everybody who has the fd search the images' directory, and nobody else: a process that criu restores in a user namespace
+    /// Lets everybody who has the fd read the images' directory, and nobody else: a process that criu restores in a user namespace
     /// opens images as that namespace's root, and they are in a directory of the host's root, as they should be. So it gets the
-    /// directory's files below another root, on an overlay that is mounted nowhere.
+    /// directory's files below another root, on an overlay. The images of earlier `--pre-dump`s, to which a symlink leads, are another
+    /// mount in the link's place. For criu's own mount namespace.
+    ///
+    /// # Errors
+    /// More than 256 generations, which may be a circle.
     pub fn make_searchable(&mut self) -> Result<()> {
+        const GENERATIONS: usize = 256;
         let doing = || format!("--image-path {:?}: let the user namespace's root read it", self.images);
-        let top = new_fs(OsStr::new("tmpfs"), None, &["mode=711"], Attr::MOUNT_ATTR_RDONLY).doing(doing)?;
-        let images = path::open_dir(&self.images).doing(doing)?;
-        let mut lower = OsString::from("lowerdir=");
-        lower.push(path::proc_fd(&top));
-        lower.push(":");
-        lower.push(path::proc_fd(&images));
-        let merged = new_fs(OsStr::new("overlay"), None, &[lower], Attr::MOUNT_ATTR_RDONLY).doing(doing)?;
-        rrt_sys::process::dup_onto(merged.as_fd(), &mut self.images_fd).doing(doing)
+        let mut images = path::open_dir(&self.images).doing(doing)?;
+        let mut place = path::open_dir(&self.images).doing(doing)?;
+        for generation in 0..GENERATIONS {
+            let parent = match path::openat(images.as_fd(), PARENT, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Err(e) if e.is(errno::ENOENT) => None,
+                opened => Some(opened.doing(doing)?),
+            };
+            let merged = searchable(&images, parent.is_some()).doing(doing)?;
+            attach(merged.as_fd(), place.as_fd()).doing(doing)?;
+            if generation == 0 {
+                rrt_sys::process::dup_onto(merged.as_fd(), &mut self.images_fd).doing(doing)?;
+            }
+            let Some(parent) = parent else { return Ok(()) };
+            images = parent;
+            place = path::openat(merged.as_fd(), PARENT, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+        }
+        Err(Error::Usage(format!("--image-path {:?}: more than {GENERATIONS} directories of images", self.images)))
     }
 
     /// Their numbers.
@@ -174,11 +188,31 @@ impl Directories {
     }
 }
 
+/// criu's name of the link to the earlier images.
+const PARENT: &str = "parent";
+
+/// The images in a directory below a root that everybody may read, with a place for the earlier ones.
+fn searchable(images: &OwnedFd, parent: bool) -> rrt_sys::Result<OwnedFd> {
+    let top = new_fs(OsStr::new("tmpfs"), None, &["mode=755"], Attr::empty())?;
+    if parent {
+        path::mkdir_at(top.as_fd(), OsStr::new(PARENT), 0o755)?;
+    }
+    // Before Linux 6.15 what lies below an overlay has to be mounted somewhere: it is, until the overlay has it.
+    attach(top.as_fd(), images.as_fd())?;
+    let mut lower = OsString::from("lowerdir=");
+    lower.push(path::proc_fd(&top));
+    lower.push(":");
+    lower.push(path::proc_fd(images));
+    let merged = new_fs(OsStr::new("overlay"), None, &[lower], Attr::MOUNT_ATTR_RDONLY);
+    detach(&path::proc_fd(&top))?;
+    merged
+}
+
 fn open(dir: &Path, make: bool, flag: &str) -> Result<OwnedFd> {
     if make {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(|| format!("{flag}: make {dir:?}"))?;
     }
-    path::open(dir, rrt_sys::OFlags::RDONLY | rrt_sys::OFlags::DIRECTORY).doing(|| format!("{flag} {dir:?}"))
+    path::open(dir, OFlags::RDONLY | OFlags::DIRECTORY).doing(|| format!("{flag} {dir:?}"))
 }
 
 /// criu's configuration file for this container: what it says comes before every flag. An empty annotation means none.
@@ -217,7 +251,7 @@ pub fn status_fd(number: i32) -> Result<File> {
     let fd = fd.ok_or_else(|| bad("not an open file descriptor above 2".into()))?;
     let own = fd.try_clone_to_owned().map_err(|e| bad(e.to_string()))?;
     let mode = path::access_mode(&own).map_err(|e| bad(e.to_string()))?;
-    match mode.intersects(rrt_sys::OFlags::WRONLY | rrt_sys::OFlags::RDWR) {
+    match mode.intersects(OFlags::WRONLY | OFlags::RDWR) {
         true => Ok(File::from(own)),
         false => Err(bad(io::Error::other("not writable").to_string())),
     }
