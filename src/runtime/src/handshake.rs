@@ -35,6 +35,7 @@ use crate::error::{Doing, Error, Result};
 use rrt_sys::{path, socket};
 use serde::Serialize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 /// A question of the child's; see the picture above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -187,9 +188,11 @@ impl Channel {
 
     /// As [`Channel::receive`], with all fds that came.
     pub fn receive_fds(&self) -> Result<Option<(Frame, Vec<OwnedFd>)>> {
-        let mut buf = vec![0; FRAME_MAX];
+        // In the program's zeroed memory, of which only the pages that a packet reaches exist; most packets are two bytes.
+        static BUFFER: Mutex<[u8; FRAME_MAX]> = Mutex::new([0; FRAME_MAX]);
+        let mut buf = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
         let (n, fds) =
-            socket::receive_fds(self.0.as_fd(), &mut buf).doing(|| "listen on the handshake socket".into())?;
+            socket::receive_fds(self.0.as_fd(), &mut *buf).doing(|| "listen on the handshake socket".into())?;
         if n == 0 {
             return Ok(None);
         }
