@@ -4,6 +4,7 @@
 use std::path::Path;
 
 fn main() {
+    leave_out_unwind_tables();
     println!("cargo::rerun-if-env-changed=RRT_COMMIT");
     let commit = std::env::var("RRT_COMMIT").ok().or_else(|| head(Path::new("../../.git")));
     println!("cargo::rustc-env=RRT_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
@@ -26,4 +27,14 @@ fn read(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     println!("cargo::rerun-if-changed={}", path.display());
     Some(text)
+}
+
+/// In the static binary that is shipped: nothing unwinds there (`panic = "abort"`), and they are a tenth of it.
+fn leave_out_unwind_tables() {
+    println!("cargo::rerun-if-changed=no-unwind-tables.ld");
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|v| v == value);
+    if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/no-unwind-tables.ld");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
+    }
 }
