@@ -804,3 +804,41 @@ fn what_will_be_lost_is_told_when_it_is_saved() {
     count(&c);
     assert_eq!(c.call("checkpoint", &["--leave-running", "--image-path", "img"], &[]).ok().stderr, "");
 }
+
+/// A volume with another file system in it, which is gone when the container is restored; whoever may write to the volume has put a
+/// symlink in its place.
+#[test]
+fn a_symlink_in_a_volume_is_not_followed() {
+    need_criu!();
+    known!("runc", "*", "has no name for mounts below a recursive bind");
+    runtime_tests::private_mounts();
+    let mut c = counter();
+    let sub = c.host_tmpfs("volume/deep/sub", nix::mount::MsFlags::empty());
+    let (volume, secret) = (c.dir.join("volume"), c.dir.join("secret"));
+    fs::create_dir(&secret).expect("directory");
+    for (dir, text) in [(&sub, "of the volume"), (&secret, "of the host")] {
+        fs::write(dir.join("name"), text).expect("file");
+    }
+    let c = c.mount("/data", "bind", volume.to_str().expect("path"), &["rbind"]).up();
+    let content = |c: &Container| c.attempt(&["content", "/data/deep/sub/name"])[0].clone();
+    assert_eq!(content(&c), "of the volume");
+    saved(&c, &["--image-path", "img"]);
+    restored(&c, &["-d", "--image-path", "img"]).ok();
+    assert_eq!(content(&c), "of the volume");
+    c.delete(&["--force"]).ok();
+
+    nix::mount::umount2(&sub, nix::mount::MntFlags::MNT_DETACH).expect("umount");
+    for (link, target) in [(&sub, secret.clone()), (&volume.join("deep"), c.dir.join("elsewhere"))] {
+        let aside = link.with_extension("aside");
+        fs::rename(link, &aside).expect("rename");
+        fs::create_dir_all(target.join("sub")).expect("directory");
+        symlink(&target, link).expect("symlink");
+        restored(&c, &["-d", "--image-path", "img"]).fails(1, &["deep/sub", "without following symlinks", "volume"]);
+        c.assert_gone();
+        fs::remove_file(link).and_then(|()| fs::rename(&aside, link)).expect("rename");
+    }
+    // What is there now, when it is no symlink.
+    fs::write(sub.join("name"), "another").expect("file");
+    restored(&c, &["-d", "--image-path", "img"]).ok();
+    assert_eq!(content(&c), "another");
+}

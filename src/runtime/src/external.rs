@@ -13,12 +13,13 @@ use crate::namespaces::kind;
 use crate::plan::Plan;
 use crate::state::State;
 use rrt_cgroups::DeviceRule;
-use rrt_sys::mount::{SetAttr, unescape};
+use rrt_sys::mount::{self, SetAttr, unescape};
 use rrt_sys::path::{self, Root};
 use rrt_sys::{OFlags, errno};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Our document in the images' directory.
@@ -201,11 +202,53 @@ fn flags(options: &str) -> u64 {
     options.split(',').map(flag).fold(0, |all, flag| all | flag)
 }
 
-/// What criu puts in the place of each name. `places` are where sources that are no plain part of the host are mounted for it, a place
-/// or none for each mount of the plan.
-pub fn sources(images: &Path, plan: &Plan, places: &[Option<PathBuf>]) -> Result<Vec<(String, PathBuf)>> {
+/// What criu puts in the place of each name.
+#[derive(Default)]
+pub struct Sources {
+    /// A name, and a path for criu to bind.
+    pub named: Vec<(String, PathBuf)>,
+    /// What is to be mounted there first.
+    pub below: Vec<Below>,
+}
+
+/// Something below the source of a bind mount. Others may write to that volume, and have put a symlink there since the container was
+/// saved: so criu, which binds by path, gets what an fd holds, mounted in a place of our own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Below {
+    /// The source, a path of the host.
+    source: PathBuf,
+    /// The way from there.
+    rest: PathBuf,
+    /// Where it is for criu.
+    place: PathBuf,
+}
+
+impl Below {
+    /// Mounts it, in criu's mount namespace.
+    ///
+    /// # Errors
+    /// A symlink on the way; there was none when the container was saved.
+    pub fn mount(&self) -> Result<()> {
+        let Below { source, rest, place } = self;
+        let doing = || format!("mount {rest:?} of the volume {source:?}, without following symlinks, for criu");
+        let root = Root::open(source).doing(doing)?;
+        let fd = root.resolve_plain(rest).doing(doing)?;
+        let tree = mount::open_tree_clone(fd.as_fd(), Path::new(""), true).doing(doing)?;
+        match path::is_dir(&fd).doing(doing)? {
+            true => fs::create_dir(place).doing(doing)?,
+            false => fs::write(place, "").doing(doing)?,
+        }
+        let place = path::open(place, OFlags::PATH).doing(doing)?;
+        mount::attach(tree.as_fd(), place.as_fd()).doing(doing)
+    }
+}
+
+/// Finds what belongs to each name. `places` are where sources that are no plain part of the host are mounted for criu, a place or none
+/// for each mount of the plan; `dir` is for more of them.
+pub fn sources(images: &Path, plan: &Plan, places: &[Option<PathBuf>], dir: &Path) -> Result<Sources> {
     let known = known_sources(plan, places);
-    let mut found = match read(images)? {
+    let mut found = Sources::default();
+    found.named = match read(images)? {
         Some(document) => {
             let saved =
                 |m: &MountPlan| document.external.iter().any(|e| e.destination.as_ref() == Some(&m.destination));
@@ -215,7 +258,8 @@ pub fn sources(images: &Path, plan: &Plan, places: &[Option<PathBuf>]) -> Result
                     mount.property
                 ));
             }
-            document.external.iter().map(|e| source_of(e, &known)).collect::<Result<Vec<_>>>()?
+            let mut source = |e| source_of(e, &known, dir, &mut found.below);
+            document.external.iter().map(&mut source).collect::<Result<Vec<_>>>()?
         }
         // The names are the places in the root file system, as it is.
         None => {
@@ -223,18 +267,26 @@ pub fn sources(images: &Path, plan: &Plan, places: &[Option<PathBuf>]) -> Result
             known.iter().map(|(place, source)| (place_in(&root, place), source.clone())).collect()
         }
     };
-    if !found.iter().any(|(name, _)| name == NULL) {
-        found.push((NULL.into(), NULL.into()));
+    if !found.named.iter().any(|(name, _)| name == NULL) {
+        found.named.push((NULL.into(), NULL.into()));
     }
     Ok(found)
 }
 
-fn source_of(external: &External, known: &[(PathBuf, PathBuf)]) -> Result<(String, PathBuf)> {
+fn source_of(
+    external: &External,
+    known: &[(PathBuf, PathBuf)],
+    dir: &Path,
+    below: &mut Vec<Below>,
+) -> Result<(String, PathBuf)> {
     let name = external.name.clone();
     let Some(destination) = &external.destination else { return Ok((name.clone(), name.into())) };
     match known.iter().find(|(place, _)| place == destination) {
         Some((_, source)) => {
-            Ok((name, external.below.as_ref().map_or_else(|| source.clone(), |rest| source.join(rest))))
+            let Some(rest) = &external.below else { return Ok((name, source.clone())) };
+            let place = dir.join(format!("below-{}", below.len()));
+            below.push(Below { source: source.clone(), rest: rest.clone(), place: place.clone() });
+            Ok((name, place))
         }
         None => {
             let problem =
@@ -349,10 +401,13 @@ mod tests {
         let source = |name: &str, destination: Option<&str>, below: Option<&str>| {
             let (destination, below) = (destination.map(PathBuf::from), below.map(PathBuf::from));
             let e = External { place: name.into(), name: name.into(), options: "rw".into(), destination, below };
-            source_of(&e, &known).map(|(_, source)| source.into_os_string()).map_err(|e| e.to_string())
+            let mut found = Vec::new();
+            let source = source_of(&e, &known, Path::new("/d"), &mut found).map_err(|e| e.to_string())?;
+            let below = found.pop().map(|b| format!(" = {} {}", b.source.display(), b.rest.display()));
+            Ok::<_, String>(source.1.display().to_string() + &below.unwrap_or_default())
         };
         assert_eq!(source("/run/data", Some("/var/run/data"), None).unwrap(), "/srv/x");
-        assert_eq!(source("/run/data/sub", Some("/var/run/data"), Some("sub")).unwrap(), "/srv/x/sub");
+        assert_eq!(source("/run/data/sub", Some("/var/run/data"), Some("sub")).unwrap(), "/d/below-0 = /srv/x sub");
         assert_eq!(source("/etc/file", Some("/etc/file"), None).unwrap(), "/srv/file");
         assert_eq!(source("/dev/null", None, None).unwrap(), "/dev/null");
         let gone = source("/var/run/x", Some("/var/run/x"), None).unwrap_err();

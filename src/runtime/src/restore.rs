@@ -212,7 +212,7 @@ impl Order<'_> {
         mounts::idmap::apply(&plan.mounts, &sources, &namespaces)?;
         refuse_host_settings(plan, &namespaces)?;
         let places = Places::new(dir.path(), plan);
-        let external = external::sources(&directories.images, plan, &places.sources)?;
+        let external = external::sources(&directories.images, plan, &places.sources, &places.dir)?;
         let pipes = pipes(&directories.images)?;
         dir.write(&state)?;
         dir.write_filter(plan.process.seccomp.as_ref())?;
@@ -224,7 +224,7 @@ impl Order<'_> {
             delegate(cgroup, plan)?;
         }
         places.make(&sources)?;
-        let mut request = self.request(&directories, &places.root, &external, &namespaces, &pipes);
+        let mut request = self.request(&directories, &places.root, &external.named, &namespaces, &pipes);
         for (controller, path) in cgroup.paths_in(&facts.cgroups) {
             request.inner(opt::CG_ROOT, |m| m.text(1, controller).text(2, path.as_os_str().as_encoded_bytes()));
         }
@@ -242,6 +242,7 @@ impl Order<'_> {
             log: directories.log(LOG),
             prepare: &mut || {
                 prepare(plan, &places, std::mem::take(&mut sources), &devices)?;
+                external.below.iter().try_for_each(external::Below::mount)?;
                 directories.reopen()?;
                 if plan.user_namespace() { directories.make_searchable() } else { Ok(()) }
             },

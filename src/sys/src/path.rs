@@ -61,6 +61,16 @@ impl Root {
             .named(|| format!("openat2({path:?}, {}, RESOLVE_BENEATH|RESOLVE_NO_XDEV)", flag_names(flags)))
     }
 
+    /// Opens a path that has no symlink in it, as `O_PATH`; mounts on the way are entered.
+    ///
+    /// # Errors
+    /// ELOOP where a component is a symlink, EXDEV where `..` leads out of the root.
+    pub fn resolve_plain(&self, path: &Path) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        retry(|| rustix::fs::openat2(&self.0, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve))
+            .named(|| format!("openat2({path:?}, O_PATH, RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS)"))
+    }
+
     fn lookup(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // RESOLVE_IN_ROOT takes "/" as the root itself, but an empty path is ENOENT.
