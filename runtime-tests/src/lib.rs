@@ -13,6 +13,7 @@
 //! | `RT_LENT` | the ids lent to the user who runs the tests, `START:SIZE`, if he is not root (`hack/rootless`) |
 //! | `RT_RUN_KNOWN` | run the tests that [`known!`] would skip, to see whether the difference is still there |
 //! | `RT_EVERY_CALL` | kill and fail at every system call, not at some of them |
+//! | `RT_POINTS` | at how many of its system calls an operation is killed (60) |
 //! | `RT_FLAGS` | global flags for every command on a container: `--systemd-cgroup` is the whole suite with that driver |
 //! | `RT_GUEST`, `RT_BUSYBOX` | ready static programs, for a machine without cargo or with busybox elsewhere |
 

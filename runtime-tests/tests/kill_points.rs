@@ -78,14 +78,19 @@ fn killed_at_each_call(operation: &Operation) {
     let c = (operation.before)();
     let Ok(total) = strace(&c, operation, &["-e", "trace=all"]) else { skip!("strace is not installed") };
     drop(c);
-    // All of them in a nightly run; here enough to meet each phase.
-    let stride = if std::env::var_os("RT_EVERY_CALL").is_some() { 1 } else { total / 60 + 1 };
+    let stride = if std::env::var_os("RT_EVERY_CALL").is_some() { 1 } else { total / points() + 1 };
     for n in (1..=total).step_by(stride) {
         let c = (operation.before)();
         let inject = format!("inject=all:signal=SIGKILL:when={n}");
         strace(&c, operation, &["-e", &inject]).expect("strace");
         assert_cleaned(&c, &format!("{} killed at system call {n}", operation.command));
     }
+}
+
+/// At how many of its system calls an operation is killed: enough to meet each phase, or as many as RT_POINTS says where one takes
+/// long. All of them with RT_EVERY_CALL.
+fn points() -> usize {
+    std::env::var("RT_POINTS").map_or(60, |text| text.parse().expect("RT_POINTS is a number"))
 }
 
 /// Runs the operation under strace and returns how many system calls it made.
@@ -137,7 +142,8 @@ const CALLS_OF_THE_PARENT: &str =
 
 /// Runs a program with the fault at the first, second, third … of the calls, until the fault comes after the last.
 fn with_faults(options: &[&str], calls: &str, fault: &str) {
-    let stride = if std::env::var_os("RT_EVERY_CALL").is_some() { 1 } else { 3 };
+    // 3, or more in the same proportion.
+    let stride = if std::env::var_os("RT_EVERY_CALL").is_some() { 1 } else { (180 / points()).max(1) };
     let mut wrong = Vec::new();
     for n in (1..1000).step_by(stride) {
         let c = Container::new().args(&["echo", "ran"]);
