@@ -129,7 +129,8 @@ impl LandlockPlan {
     /// [`Error::Config`], with the annotation and the place in it.
     pub fn new(annotations: &BTreeMap<String, String>) -> Result<Option<LandlockPlan>> {
         let Some(text) = annotations.get(ANNOTATION) else { return Ok(None) };
-        let given: Given = serde_json::from_str(text).map_err(|e| wrong(format!("not the JSON it should be: {e}")))?;
+        let given: Given =
+            serde_json::from_slice(text.as_bytes()).map_err(|e| wrong(format!("not the JSON it should be: {e}")))?;
         let mut plan = LandlockPlan {
             best_effort: given.best_effort,
             fs: 0,

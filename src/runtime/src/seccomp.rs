@@ -183,7 +183,7 @@ pub fn hand_over(state: &State, status: Status, pidfd: BorrowedFd<'_>, pid: i32,
 
 fn process_state(state: &State, status: Status, pid: i32, metadata: &str) -> String {
     let container: Box<serde_json::value::RawValue> =
-        serde_json::from_str(&state.for_hooks(status)).unwrap_or_default();
+        serde_json::from_slice(state.for_hooks(status).as_bytes()).unwrap_or_default();
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ProcessState<'a> {

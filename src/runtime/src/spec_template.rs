@@ -23,11 +23,8 @@ pub enum For {
 /// The document, indented with tabs as runc's. `cgroup_namespace` adds that namespace, which belongs where only cgroup v2
 /// is mounted: a v1 tree shows the host's paths in `/proc/self/mountinfo` all the same.
 pub fn config_json(whose: For, cgroup_namespace: bool) -> Vec<u8> {
-    let mut out = Vec::new();
-    let indent = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    config(whose, cgroup_namespace)
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut out, indent))
-        .expect("strings and numbers written to memory");
+    let mut out =
+        rrt_oci::indented(&config(whose, cgroup_namespace), "\t").expect("strings and numbers written to memory");
     out.push(b'\n');
     out
 }

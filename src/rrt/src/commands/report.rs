@@ -21,7 +21,7 @@ pub fn version(program: &str) -> String {
 /// `state`: the report alone, indented by two spaces and, as from runc, without a final line break.
 pub fn state(runtime: &Runtime, id: &str) -> Result<u8, Failure> {
     let report = runtime.state(id)?;
-    print(&serde_json::to_vec_pretty(&report).expect("a report is plain data"))
+    print(&rrt_oci::indented(&report, "  ").expect("a report is plain data"))
 }
 
 /// `list`
@@ -48,7 +48,7 @@ pub fn list(runtime: &Runtime, format: Format, quiet: bool) -> Result<u8, Failur
 pub fn plan(runtime: &Runtime, options: &CreateOptions, as_json: bool) -> Result<u8, Failure> {
     let plan = runtime.plan(options)?;
     let mut out = if as_json {
-        serde_json::to_vec_pretty(&plan).expect("a plan is plain data")
+        rrt_oci::indented(&plan, "  ").expect("a plan is plain data")
     } else {
         plan.to_string().into_bytes()
     };
@@ -61,7 +61,7 @@ pub fn plan(runtime: &Runtime, options: &CreateOptions, as_json: bool) -> Result
 /// `features`. CRI-O reads stdout and stderr together, so nothing else may be said.
 pub fn features(probe: bool) -> Result<u8, Failure> {
     let document = if probe { kernel::document() } else { features::document(VERSION, COMMIT) };
-    let mut out = serde_json::to_vec_pretty(&document).expect("a document is plain data");
+    let mut out = rrt_oci::indented(&document, "  ").expect("a document is plain data");
     out.push(b'\n');
     print(&out)
 }
