@@ -203,11 +203,14 @@ fn process_document_sets_oom_score_adj() {
 /// The document says what it says; what it leaves out is the container's, as in runc.
 #[test]
 fn process_document_without_confinement_gets_the_containers() {
-    let c = Container::new().idle().caps(&["CAP_KILL", "CAP_CHOWN"]).with("/process/oomScoreAdj", json!(321)).up();
+    let limits = json!([{ "type": "RLIMIT_CORE", "soft": 4, "hard": 6 }]);
+    let c = Container::new().idle().caps(&["CAP_KILL", "CAP_CHOWN"]).with("/process/oomScoreAdj", json!(321));
+    let c = c.with("/process/rlimits", limits).up();
     let process =
         json!({ "args": ["guest", "report"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 } });
     let report = c.exec(&["--process", &process_file(&c, &process)], &[]).ok().json();
     assert_eq!(report["oom_score_adj"], 321);
+    assert_eq!(report["rlimits"]["RLIMIT_CORE"], json!([4, 6]));
     for set in ["bounding", "permitted", "effective"] {
         assert_eq!(report["caps"][set], json!(["CAP_CHOWN", "CAP_KILL"]), "{set}");
     }
@@ -228,11 +231,48 @@ fn process_document_chooses_the_processors() {
     if std::thread::available_parallelism().is_ok_and(|n| n.get() < 2) {
         skip!("needs two processors");
     }
-    let c = Container::new().idle().up();
-    let affinity = json!({ "initial": "0", "final": "1" });
-    let process = json!({ "args": ["guest", "report"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 },
-        "execCPUAffinity": affinity });
-    assert_eq!(c.exec(&["-p", &process_file(&c, &process)], &[]).ok().json()["affinity"], "1");
+    let process = |affinity: Option<Value>| {
+        let mut process =
+            json!({ "args": ["guest", "report"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 } });
+        if let Some(affinity) = affinity {
+            process["execCPUAffinity"] = affinity;
+        }
+        process
+    };
+    let c = Container::new().idle().with("/process/execCPUAffinity", json!({ "initial": "1", "final": "0" })).up();
+    // Not for the container's first process.
+    let status = fs::read_to_string(format!("/proc/{}/status", c.pid())).expect("status");
+    assert!(!status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+    let affinity = |process: Value| c.exec(&["-p", &process_file(&c, &process)], &[]).ok().json()["affinity"].clone();
+    assert_eq!(affinity(process(Some(json!({ "initial": "0", "final": "1" })))), "1");
+    // What the document leaves out is the container's, and so for a command line.
+    assert_eq!(affinity(process(None)), "0");
+    assert_eq!(c.exec(&[], &["guest", "report"]).ok().json()["affinity"], "0");
+    // The first is kept where there is no second.
+    assert_eq!(affinity(process(Some(json!({ "initial": "1" })))), "1");
+    let far = process_file(&c, &process(Some(json!({ "final": "4000" }))));
+    c.exec(&["-p", &far], &[]).fails(255, &["process.execCPUAffinity.final"]);
+}
+
+#[test]
+fn process_document_has_a_scheduler_and_an_io_priority() {
+    known!("runc", "1.2", "process.scheduler and ioPriority are runtime-spec 1.1");
+    let scheduler = json!({ "policy": "SCHED_BATCH", "nice": 4 });
+    let priority = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
+    let c = Container::new().idle().with("/process/scheduler", scheduler).with("/process/ioPriority", priority).up();
+    let mut process =
+        json!({ "args": ["guest", "report"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 } });
+    let report = |process: &Value| c.exec(&["-p", &process_file(&c, process)], &[]).ok().json();
+    let seen = report(&process);
+    assert_eq!((&seen["scheduler"]["policy"], &seen["scheduler"]["nice"]), (&json!(3), &json!(4)), "the container's");
+    assert_eq!(seen["ioprio"], json!([2, 6]), "the container's");
+    process["scheduler"] = json!({ "policy": "SCHED_IDLE" });
+    process["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 });
+    let seen = report(&process);
+    assert_eq!(seen["scheduler"]["policy"], 5, "the document's");
+    assert_eq!(seen["ioprio"][0], 3, "the document's");
+    process["scheduler"] = json!({ "policy": "SCHED_OTHER", "priority": 3 });
+    c.exec(&["-p", &process_file(&c, &process)], &[]).fails(255, &["process.scheduler.priority"]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn without_apparmor_a_profile_is_refused() {
         c.assert_gone();
     }
     let c = Container::new().idle().up();
-    c.exec(&["--apparmor", "some-profile"], &["true"]).fails(255, &["process.apparmorProfile", "some-profile"]);
+    c.exec(&["--apparmor", "some-profile"], &["true"]).fails(255, &["--apparmor", "some-profile"]);
     let mut document = c.config["process"].clone();
     document["args"] = json!(["true"]);
     document["apparmorProfile"] = json!("some-profile");
@@ -53,7 +53,7 @@ fn without_selinux_labels_are_refused() {
     c.run(&[]).fails(1, &["process.selinuxLabel", "selinux is disabled", LABEL]);
     c.assert_gone();
     let c = Container::new().idle().up();
-    c.exec(&["--process-label", LABEL], &["true"]).fails(255, &["process.selinuxLabel", LABEL]);
+    c.exec(&["--process-label", LABEL], &["true"]).fails(255, &["--process-label", LABEL]);
     let c = Container::new().with("/linux/mountLabel", json!(LABEL));
     c.run(&[]).fails(1, &["linux.mountLabel", "selinux is disabled", LABEL]);
 }
@@ -113,7 +113,8 @@ impl Pretended {
     #[track_caller]
     fn assert_written_to_the_kernel(&self, command: &Command, code: i32) {
         let (out, calls) = self.call(command);
-        out.fails(code, &["process.apparmorProfile", PROFILE]);
+        // exec has it from its flag.
+        out.fails(code, &[if code == 255 { "--apparmor" } else { "process.apparmorProfile" }, PROFILE]);
         let opened = calls
             .lines()
             .find(|l| l.contains("\"thread-self/attr/") && l.contains("O_WRONLY") && !l.contains("ENOENT"));
@@ -368,6 +369,7 @@ fn apparmor_profiles_that_are_not_loaded_are_named() {
         c.assert_gone();
     }
     let c = Container::new().idle().up();
+    let needles = [&["--apparmor"], &needles[1..]].concat();
     c.exec(&["--apparmor", "no-such-profile"], &["true"]).fails(255, &needles);
 }
 

@@ -473,6 +473,23 @@ fn a_program_does_not_run_without_its_agent() {
     assert!(!c.path("/tmp/ran").exists());
 }
 
+/// An agent that has stopped to look at its queue.
+#[test]
+fn an_agent_that_does_not_answer_is_not_waited_for_long() {
+    known!("runc", "*", "waits for ever");
+    let (c, socket) = notifying();
+    let listener = UnixListener::bind(&socket).expect("agent's socket");
+    // SAFETY: listen(2) takes integers only; a second call changes the length of the queue.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    // What fits into the queue: it is one more than was said.
+    let _waiting = std::os::unix::net::UnixStream::connect(&socket).expect("the queue's only place");
+    let begin = Instant::now();
+    let out = c.args(&["touch", "/tmp/ran"]).run(&[]);
+    assert!(out.code != 0 && out.stderr.contains("failed to connect with seccomp agent"), "{out}");
+    assert!(out.stderr.contains("10s"), "{out}");
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
 #[test]
 fn calls_of_the_setup_may_be_asked_about() {
     // execve itself, and read, by which the runtime waits: an agent that lets them happen.

@@ -110,11 +110,15 @@ impl Collector<'_> {
         files.sort_unstable();
         for (name, value) in files {
             let property = format!("linux.resources.unified[{name:?}]");
-            if name.contains('/') || !name.contains('.') {
+            if name.contains(['/', '\0']) || name.starts_with('.') || !name.contains('.') {
                 return Err(Error::invalid(
                     property,
                     "must be the name of a file, as \"memory.high\", without a slash",
                 ));
+            }
+            // What these do is not a limit: they move, stop or kill processes, the host's among them (`cgroup.procs` takes any pid).
+            if let "cgroup.procs" | "cgroup.threads" | "cgroup.kill" | "cgroup.freeze" | "cgroup.type" = name.as_str() {
+                return Err(Error::invalid(property, "is no limit but the runtime's own means to run the container"));
             }
             let Some(i) = self.targets.iter().position(|t| t.version == Version::V2) else {
                 return Err(Error::invalid(
@@ -126,8 +130,9 @@ impl Collector<'_> {
             if controller != "cgroup" && !self.targets[i].controllers.iter().any(|c| c == controller) {
                 return Err(Error::NoController { property, controller: format!("{controller} (cgroup v2)") });
             }
-            // A line a write(2): io.max and its like take one device at a time.
-            for line in value.lines() {
+            // A line a write(2): io.max and its like take one device at a time. An empty value, as cpuset.cpus has it, is an empty line:
+            // a write(2) of nothing reaches no file.
+            for line in value.lines().chain(value.is_empty().then_some("\n")) {
                 self.found.push((i, vec![Write::new(name.clone(), line, property.clone())]));
             }
         }

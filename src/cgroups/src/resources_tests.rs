@@ -231,6 +231,15 @@ fn unified_files_come_last_line_by_line() {
         let text = refused(Version::V2, &format!(r#"{{"unified":{{"{name}":"1"}}}}"#));
         assert!(text.contains("must be the name of a file"), "{text}");
     }
+    // With the second a pid of the host's, 1 for example, would be moved into the container's cgroup and die with it.
+    for name in ["cgroup.freeze", "cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.type"] {
+        let text = refused(Version::V2, &format!(r#"{{"unified":{{"{name}":"1"}}}}"#));
+        assert!(text.contains("is no limit"), "{text}");
+    }
+    assert_eq!(
+        v2(r#"{"unified":{"cpuset.cpus":"","io.max":"8:0 rbps=1\n"}}"#),
+        ["cpuset.cpus=\n", "io.max=8:0 rbps=1"]
+    );
 }
 
 #[test]

@@ -194,6 +194,9 @@ fn hint(dir: &Dir, write: &Write, errno: i32) -> String {
             "quota and period have to be at least 1000 µs, the period at most 1 s, and the share at most that of the \
              cgroup above"
         }
+        (libc::EINVAL, "cpu.cfs_burst_us" | "cpu.max.burst") => {
+            "the burst may not be above the quota (linux.resources.cpu.quota)"
+        }
         (libc::EINVAL, "cpu.shares" | "cpu.weight") => "the cgroup is idle (linux.resources.cpu.idle is 1)",
         (libc::EINVAL, "cpu.rt_runtime_us" | "cpu.rt_period_us") => {
             "the cgroup above has no realtime runtime to give; set its cpu.rt_runtime_us first"

@@ -49,6 +49,7 @@ fn from_slice<T: DeserializeOwned>(json: &[u8], process: &str, warnings: &mut Ve
     };
     let repaired = serde_json::from_slice(json).ok().and_then(|mut document: Value| {
         repair(document.pointer_mut(process)?, warnings);
+        repair_huge_pages(document.pointer_mut("/linux/resources/hugepageLimits"));
         // Through text again: reading a Value would have the compiler make all of the types' code a second time.
         serde_json::from_slice(&serde_json::to_vec(&document).ok()?).ok()
     });
@@ -83,6 +84,16 @@ fn repair(process: &mut Value, warnings: &mut Vec<String>) {
         match flag.as_str() {
             Some("SCHED_FLAG_RESET_ON_FORK") => *flag = json!("SCHED_RESET_ON_FORK"),
             Some("SCHED_FLAG_DL_OVERRUN") => *flag = json!("SCHED_FLAG_D_L_OVERRUN"),
+            _ => {}
+        }
+    }
+}
+
+/// The specification has unsigned numbers here, of which the greatest mean no limit; oci-spec has signed ones.
+fn repair_huge_pages(limits: Option<&mut Value>) {
+    for limit in limits.and_then(Value::as_array_mut).into_iter().flatten() {
+        match limit.get_mut("limit") {
+            Some(number) if number.as_u64().is_some_and(|n| i64::try_from(n).is_err()) => *number = json!(-1),
             _ => {}
         }
     }
@@ -174,6 +185,15 @@ mod tests {
         let (read, _) =
             process(&format!(r#"{{"user":{{}},"cwd":"/","scheduler":{{"policy":"SCHED_OTHER","flags":{flags}}}}}"#));
         assert_eq!(read.unwrap().scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_greatest_limit_of_huge_pages_is_none() {
+        let json = br#"{"ociVersion":"1.0.0","process":{"user":{},"cwd":"/"},
+            "linux":{"resources":{"hugepageLimits":[{"pageSize":"2MB","limit":18446744073709551615}]}}}"#;
+        let spec = spec_from_slice(json, &mut Vec::new()).unwrap();
+        let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+        assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].limit(), -1);
     }
 
     #[test]

@@ -349,7 +349,7 @@ pub fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, Path
     let mut spec = rrt_oci::spec_from_slice(&bytes, &mut warnings).in_file(&file)?;
     warnings.iter().for_each(log::warn);
     let raw: Raw = serde_json::from_slice(&bytes).in_file(&file)?;
-    if raw.linux.resources.pids.limit.is_none()
+    if raw.linux.and_then(|l| l.resources?.pids?.limit).is_none()
         && let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut())
     {
         resources.set_pids(None);
@@ -363,24 +363,21 @@ pub fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, Path
 struct Raw {
     /// As text: `exec` reads it again from the state.
     process: Option<Box<RawValue>>,
-    #[serde(default)]
-    linux: RawLinux,
+    linux: Option<RawLinux>,
 }
 
 /// Down to `pids.limit`, where oci-spec reads a missing value as 0, which means a limit (contract C.2).
-#[derive(Default, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 struct RawLinux {
-    #[serde(default)]
-    resources: RawResources,
+    resources: Option<RawResources>,
 }
 
-#[derive(Default, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 struct RawResources {
-    #[serde(default)]
-    pids: RawPids,
+    pids: Option<RawPids>,
 }
 
-#[derive(Default, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 struct RawPids {
     limit: Option<i64>,
 }

@@ -39,7 +39,7 @@ impl Runtime {
         let dir = StateDir::open_unlocked(&self.root, &options.id)?;
         let state = dir.require()?;
         check_status(&state, &dir, options.ignore_paused)?;
-        let plan = plan(&dir, &state, options)?;
+        let plan = plan(&dir, &state, options).map_err(|e| name_flags(e, options))?;
         launch::require_inherited(options.preserve_fds)?;
         let endpoints = Endpoints::open(
             &plan,
@@ -66,6 +66,7 @@ impl Runtime {
                     _ => Ok(0),
                 }
             });
+        let done = done.map_err(|e| name_flags(e, options));
         if let (Err(_), Some(child)) = (&done, &made) {
             child.kill_and_reap();
             // An exec that failed has no pid: conmon takes the file's existence for success.
@@ -74,6 +75,23 @@ impl Runtime {
             }
         }
         done
+    }
+}
+
+/// A label that a flag has given is called by the flag in errors.
+fn name_flags(error: Error, options: &ExecOptions) -> Error {
+    let flags = [
+        ("process.apparmorProfile", "--apparmor", options.apparmor.is_some()),
+        ("process.selinuxLabel", "--process-label", options.process_label.is_some()),
+    ];
+    let renamed = |text: String| {
+        let given = flags.iter().filter(|(_, _, given)| *given && options.process.is_none());
+        given.fold(text, |text, (property, flag, _)| text.replace(property, flag))
+    };
+    match error {
+        Error::Config { property, problem } => Error::Config { property: renamed(property), problem },
+        Error::Init(text) => Error::Init(renamed(text)),
+        error => error,
     }
 }
 
@@ -335,8 +353,8 @@ fn stored(state: &State) -> Result<Process> {
 }
 
 /// What a document leaves out of these it gets from the container: a further process is confined as the first one, as in runc. An
-/// oom_score_adj would otherwise be the runtime's caller's, whom the kernel may never kill. no_new_privs and limits are the document's
-/// alone, in runc too.
+/// oom_score_adj would otherwise be the runtime's caller's, whom the kernel may never kill. execCPUAffinity of config.json is for nothing
+/// else. no_new_privs is the document's alone, in runc too.
 fn with_the_containers(mut process: Process, state: &State) -> Result<Process> {
     let missing = |label: &Option<String>| label.as_deref().is_none_or(str::is_empty);
     let own = stored(state)?;
@@ -352,8 +370,14 @@ fn with_the_containers(mut process: Process, state: &State) -> Result<Process> {
     if process.oom_score_adj().is_none() {
         process.set_oom_score_adj(own.oom_score_adj());
     }
+    if process.rlimits().as_deref().is_none_or(<[_]>::is_empty) {
+        process.set_rlimits(own.rlimits().clone());
+    }
     if process.scheduler().is_none() {
         process.set_scheduler(own.scheduler().clone());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
     }
     if process.io_priority().is_none() {
         process.set_io_priority(*own.io_priority());

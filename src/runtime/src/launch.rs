@@ -13,9 +13,14 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// crun's annotation for what `--pidfd-socket` does: the path of a unix stream socket that gets init's pidfd, at `create`.
 pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
+
+/// How long somebody else's socket may take to accept a connection, and what is sent to it: whoever stopped listening to his queue would
+/// otherwise hold a container's creation for ever.
+pub const ENDPOINT: Duration = Duration::from_secs(10);
 
 /// Where the ends of a new process go.
 #[derive(Debug, Default)]
@@ -49,7 +54,7 @@ impl Endpoints {
             _ => {}
         }
         let connect = |path: Option<&Path>, flag: &str| {
-            path.map(|p| socket::connect_stream(p).doing(|| format!("{flag} {p:?}"))).transpose()
+            path.map(|p| socket::connect_within(p, ENDPOINT).doing(|| format!("{flag} {p:?}"))).transpose()
         };
         Ok(Endpoints {
             console: connect(console_socket, "--console-socket")?,
@@ -62,7 +67,7 @@ impl Endpoints {
     /// Connects to the socket of [`PIDFD_RECEIVER`], which gets the pidfd of a container's init.
     pub fn with_receiver(self, annotations: &BTreeMap<String, String>) -> Result<Endpoints> {
         let Some(path) = annotations.get(PIDFD_RECEIVER) else { return Ok(self) };
-        let receiver = socket::connect_stream(Path::new(path))
+        let receiver = socket::connect_within(Path::new(path), ENDPOINT)
             .doing(|| format!("{} {path:?}", crate::annotations::property(PIDFD_RECEIVER)))?;
         Ok(Endpoints { receiver: Some(receiver), ..self })
     }

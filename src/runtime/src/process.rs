@@ -363,8 +363,8 @@ fn scheduler(process: &Process, at: &str) -> Result<Option<SchedAttr>> {
     if priority != 0 && !matches!(s.policy(), SchedFifo | SchedRr) {
         return Err(config(format!("{at}.priority"), "only SCHED_FIFO and SCHED_RR have a priority; remove it"));
     }
-    let deadline = s.runtime().or(*s.deadline()).or(*s.period()).unwrap_or(0);
-    if deadline != 0 && !matches!(s.policy(), SchedDeadline) {
+    let deadline = [*s.runtime(), *s.deadline(), *s.period()].into_iter().flatten().any(|n| n != 0);
+    if deadline && !matches!(s.policy(), SchedDeadline) {
         return Err(config(at, "runtime, deadline and period are for SCHED_DEADLINE only; remove them"));
     }
     Ok(Some(SchedAttr {
@@ -497,6 +497,13 @@ mod tests {
             ),
             (r#","ioPriority":{"class":"IOPRIO_CLASS_BE","priority":8}"#, "process.ioPriority.priority: 8"),
             (r#","scheduler":{"policy":"SCHED_OTHER","priority":1}"#, "process.scheduler.priority"),
+            (r#","scheduler":{"policy":"SCHED_OTHER","nice":20}"#, "process.scheduler.nice: 20"),
+            (r#","scheduler":{"policy":"SCHED_FIFO","priority":-1}"#, "process.scheduler.priority: is negative"),
+            (
+                r#","scheduler":{"policy":"SCHED_OTHER","runtime":0,"period":5}"#,
+                "process.scheduler: runtime, deadline and period",
+            ),
+            (r#","execCPUAffinity":{"final":"3-1"}"#, "process.execCPUAffinity.final: \"3-1\""),
             (r#","apparmorProfile":"x""#, "process.apparmorProfile: "),
             (r#","selinuxLabel":"x""#, "process.selinuxLabel: "),
         ] {

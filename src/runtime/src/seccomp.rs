@@ -11,6 +11,7 @@
 
 use crate::error::{Doing, Error, Result, config};
 use crate::handshake::Channel;
+use crate::launch::ENDPOINT;
 use crate::log;
 use crate::process::CapabilitySets;
 use crate::state::{State, Status};
@@ -175,7 +176,7 @@ pub fn hand_over(state: &State, status: Status, pidfd: BorrowedFd<'_>, pid: i32,
     };
     let listener = rrt_sys::seccomp::fd_of(pidfd, number).doing(|| "linux.seccomp: fetch the listener".into())?;
     let doing = || format!("linux.seccomp.listenerPath: failed to connect with seccomp agent at {:?}", agent.path);
-    let socket = socket::connect_stream(&agent.path).doing(doing)?;
+    let socket = socket::connect_within(&agent.path, ENDPOINT).doing(doing)?;
     let document = process_state(state, status, pid, &agent.metadata);
     socket::send(socket.as_fd(), document.as_bytes(), &[listener.as_fd()])
         .doing(|| format!("linux.seccomp.listenerPath: send the listener to {:?}", agent.path))

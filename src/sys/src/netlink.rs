@@ -3,7 +3,9 @@
 
 use crate::error::{Named, Result, SysError, check};
 use crate::socket::eintr;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send, socket,
+};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// The longest name of a device, without its NUL (`IFNAMSIZ`).
@@ -101,6 +103,9 @@ impl Netlink {
             libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, (&raw const on).cast(), size)
         };
         check(ret.into(), || "setsockopt(NETLINK_EXT_ACK)".into())?;
+        // Connected to the kernel (port 0), it takes nothing from anybody else: in a namespace that others use, one who may send to our
+        // port could otherwise answer in the kernel's place. netlink(7)
+        connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).named(|| "connect(AF_NETLINK, the kernel)".into())?;
         Ok(Netlink(fd))
     }
 
@@ -350,6 +355,19 @@ mod tests {
         let addresses = netlink.addresses(1).unwrap();
         assert!(addresses.iter().all(|a| a.scope != 0 || a.is_permanent_and_global()), "{addresses:?}");
         assert!(netlink.link("no-such-device").unwrap_err().is(libc::ENODEV));
+    }
+
+    #[test]
+    fn only_the_kernel_is_listened_to() {
+        let netlink = Netlink::open().unwrap();
+        let own: NetlinkAddr = nix::sys::socket::getsockname(netlink.0.as_raw_fd()).unwrap();
+        let other =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute).unwrap();
+        let rubbish = Request::new(RTM_NEWLINK, 0).link(77, 0).text(IFLA_IFNAME, "evil").finish();
+        let to = NetlinkAddr::new(own.pid(), 0);
+        let sent = nix::sys::socket::sendto(other.as_raw_fd(), &rubbish, &to, MsgFlags::empty());
+        assert_eq!(sent, Err(nix::errno::Errno::ECONNREFUSED));
+        assert_eq!(netlink.link("lo").unwrap().index, 1);
     }
 
     #[test]

@@ -102,13 +102,19 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Connects to a stream socket of the host's (a console or pidfd socket, a seccomp agent's). A leading `@` stands for the NUL byte of
-/// an abstract address.
+/// Connects to a stream socket of the host's (a console or pidfd socket, a seccomp agent's, the bus), waiting at most `limit` for a place
+/// in its queue, and later for room for what is sent. A leading `@` stands for the NUL byte of an abstract address.
 ///
 /// A path too long for sun_path is reached through its parent directory's fd.
-pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
+///
+/// # Errors
+/// EAGAIN when the queue was full all the time; unix(7).
+pub fn connect_within(path: &Path, limit: Duration) -> Result<OwnedFd> {
     let call = || format!("connect({path:?})");
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).named(call)?;
+    // A blocking connect(2) to a unix socket waits for a place in the queue as long as a send would.
+    let time = TimeVal::new(limit.as_secs() as i64, i64::from(limit.subsec_micros()));
+    setsockopt(&fd, sockopt::SendTimeout, &time).named(|| "setsockopt(SO_SNDTIMEO)".into())?;
     let parent;
     let abstract_name = path.as_os_str().as_bytes().strip_prefix(b"@");
     let addr = match abstract_name.map_or_else(|| UnixAddr::new(path), UnixAddr::new_abstract) {
@@ -120,27 +126,11 @@ pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
         addr => addr,
     }
     .named(call)?;
-    eintr(|| connect(fd.as_raw_fd(), &addr)).named(call)?;
-    Ok(fd)
-}
-
-/// Connects to a stream socket of the host's, waiting at most `limit` for a place in its queue. A leading `@` stands for the NUL
-/// byte of an abstract address.
-///
-/// # Errors
-/// EAGAIN when the queue was full all the time; unix(7).
-pub fn connect_within(path: &Path, limit: Duration) -> Result<OwnedFd> {
-    let call = || format!("connect({path:?})");
-    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).named(call)?;
-    // A blocking connect(2) to a unix socket waits for a place in the queue as long as a send would.
-    let limit = TimeVal::new(limit.as_secs() as i64, i64::from(limit.subsec_micros()));
-    setsockopt(&fd, sockopt::SendTimeout, &limit).named(|| "setsockopt(SO_SNDTIMEO)".into())?;
-    let addr = match path.as_os_str().as_bytes().split_first() {
-        Some((b'@', name)) => UnixAddr::new_abstract(name),
-        _ => UnixAddr::new(path),
-    };
-    let addr = addr.named(call)?;
-    eintr(|| connect(fd.as_raw_fd(), &addr)).named(call)?;
+    let full = || format!("{}: its queue was full for {limit:?}", call());
+    match eintr(|| connect(fd.as_raw_fd(), &addr)) {
+        Err(Errno::EAGAIN) => Err(Errno::EAGAIN).named(full)?,
+        done => done.named(call)?,
+    }
     Ok(fd)
 }
 
