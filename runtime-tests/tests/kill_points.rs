@@ -52,24 +52,25 @@ fn assert_cleaned(c: &Container, moment: &str) {
     }
 }
 
-/// Kills the operation after each of 25 delays that are spread over the time it takes.
+/// Kills the operation after each of some delays (usually 25) that are spread over the time it takes.
 fn killed_after_delays(operation: &Operation) {
     let c = (operation.before)();
     let begin = Instant::now();
     c.call(operation.command, operation.flags, operation.rest);
     let whole = begin.elapsed();
     drop(c);
-    for step in 0..25u32 {
+    let steps = (points() * 5 / 12).max(1) as u32;
+    for step in 0..steps {
         let c = (operation.before)();
         let mut call = c.command(operation.command, operation.flags, operation.rest);
         let running = Background::start(&mut call, &c.dir);
-        let end = Instant::now() + whole * step / 25;
+        let end = Instant::now() + whole * step / steps;
         while Instant::now() < end {
             std::thread::sleep(Duration::from_micros(50));
         }
         // Dropped, it is killed.
         drop(running);
-        assert_cleaned(&c, &format!("{} killed after {:?}, step {step}", operation.command, whole * step / 25));
+        assert_cleaned(&c, &format!("{} killed after {:?}, step {step}", operation.command, whole * step / steps));
     }
 }
 

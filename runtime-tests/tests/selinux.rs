@@ -200,6 +200,47 @@ fn new_file_systems_have_the_label() {
 }
 
 #[test]
+fn mounts_that_are_added_have_the_label() {
+    needs_selinux!();
+    known!("runc", "*", "has no command mounts");
+    let c = labelled().idle().up();
+    let document = json!([{ "destination": "/late", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"] }]);
+    fs::write(c.dir.join("mounts.json"), document.to_string()).expect("mounts.json");
+    let mut add = c.command("mounts", &["add"], &["mounts.json"]);
+    run(&mut add, &c.dir).ok();
+    assert!(mounted(&c, "/late").contains(&format!("context=\"{FILE}\"")));
+    c.exec(&[], &["touch", "/late/file"]).ok();
+}
+
+/// Debian's policy does not let criu work, so SELinux is permissive here; and Debian's criu knows nothing of SELinux.
+#[test]
+fn a_restored_container_is_confined_as_it_was_or_does_not_run() {
+    if fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|text| text.trim() == "0") {
+        known!("runc", "*", "restores it without its label");
+        let script = "exec </dev/null >/dev/null 2>&1; i=0; while :; do i=$((i+1)); echo $i >/new; mv /new /count; sleep 0.05; done";
+        let c = labelled().sh(script).up();
+        let count = || fs::read_to_string(c.path("/count")).unwrap_or_default();
+        until("the loop", || !count().is_empty());
+        assert_eq!(process_label(c.pid()), PROCESS);
+        c.call("checkpoint", &["--image-path", "img"], &[]).ok();
+        c.assert_gone();
+        let before = count();
+        let out = c.call("restore", &["--detach", "--image-path", "img"], &[]);
+        if out.code == 0 {
+            assert_eq!(process_label(c.pid()), PROCESS);
+            until("the loop to go on", || count() != before);
+        } else {
+            out.fails(1, &["process.selinuxLabel", "criu", "own label", PROCESS]);
+            c.assert_gone();
+            assert_eq!(count(), before, "it ran without its label");
+        }
+    } else {
+        assert!(std::env::var_os("RT_SELINUX").is_none_or(|v| v != "permissive"), "SELinux is not permissive");
+        skip!("needs a kernel with SELinux, permissive");
+    }
+}
+
+#[test]
 fn the_kind_of_context_can_be_chosen() {
     needs_selinux!();
     known!("runc", "*", "crun's annotation");

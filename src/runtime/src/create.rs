@@ -412,6 +412,7 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
             output: plan.hooks.output.clone(),
             ..Default::default()
         },
+        mount_label: plan.mount_label.clone(),
         binds: plan.mounts.iter().filter(|m| m.is_bind()).map(|m| m.destination.clone()).collect(),
         stdio: if plan.process.terminal { Vec::new() } else { launch::standard_streams() },
         process,

@@ -219,6 +219,44 @@ impl Writer<'_> {
     }
 }
 
+/// Refuses a restored process that has the runtime's own label in place of the plan's: a criu without support for the module says nothing
+/// and gives it that. (Any other is what it had when it was saved.)
+///
+/// # Errors
+/// With the property.
+pub fn check_restored(labels: &Labels, pid: i32) -> Result<()> {
+    let modules = [
+        (Module::Selinux, &labels.selinux, "process.selinuxLabel"),
+        (Module::Apparmor, &labels.apparmor, "process.apparmorProfile"),
+    ];
+    for (module, label, property) in modules {
+        let Some(label) = label else { continue };
+        let (own, its) = (current("self", module, property)?, current(&pid.to_string(), module, property)?);
+        // AppArmor adds its mode, as in "profile (enforce)".
+        if its == own && its.split(" (").next() != Some(label) {
+            let problem = format!(
+                "criu restored the processes with the runtime's own label {own:?} instead of {label:?}, so they were ended; install a \
+                 criu that is built with this module's library"
+            );
+            return Err(config(property, problem));
+        }
+    }
+    Ok(())
+}
+
+/// What confines a process of the host's, as procfs has it.
+fn current(pid: &str, module: Module, property: &str) -> Result<String> {
+    let (file, older) = attribute_files(Attribute::Current, module);
+    let place = |file: &str| file.replace("thread-self", &format!("/proc/{pid}"));
+    let text = match (std::fs::read(place(&file)), older) {
+        (Err(e), Some(older)) if e.kind() == std::io::ErrorKind::NotFound => std::fs::read(place(&older)),
+        (read, _) => read,
+    };
+    let text = text.doing(|| format!("{property}: read the label of process {pid}"))?;
+    let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
+    Ok(String::from_utf8_lossy(&text[..end]).trim().into())
+}
+
 /// With no_new_privs a confined process may only add to what confines it: the new profile is stacked on the old one
 /// (apparmor(7)), where a plain change would fail at execve. Whoever is not confined may change even so.
 fn change(profile: &str, confined: bool) -> String {
@@ -315,6 +353,13 @@ impl MountLabel {
                 format!("{asked:?} is none of {}", CONTEXTS.join(", ")),
             )),
         }
+    }
+
+    /// What [`MountLabel::option`] was made of.
+    pub fn of_option(option: &str) -> Option<MountLabel> {
+        let (kind, label) = option.split_once('=')?;
+        let kind = CONTEXTS.into_iter().find(|k| *k == kind)?;
+        Some(MountLabel { kind, label: label.into() })
     }
 
     /// The mount option.

@@ -23,7 +23,7 @@ use rrt_cgroups::{Cgroup, with_device_rules};
 use rrt_sys::mount::{self, Propagation};
 use rrt_sys::path::{self, Root};
 use rrt_sys::process::{self, Child, SingleThreaded};
-use rrt_sys::signal::Signals;
+use rrt_sys::signal::{SIGKILL, Signals};
 use rrt_sys::{OFlags, net};
 use std::ffi::OsStr;
 use std::fs;
@@ -441,6 +441,8 @@ impl Stages for Restoring<'_, '_> {
             ("post-setup-namespaces", _) if plan.namespaces.is_new(kind::NETWORK) => self.loopback_up(),
             // The mounts are there, and the processes do not run yet.
             ("post-restore", _) => self.set_options(),
+            // They have their credentials, and do not run yet.
+            ("pre-resume", _) => self.check_labels(),
             ("orphan-pts-master", Some(master)) => {
                 self.terminal = self.order.endpoints.hand_out_terminal(master)?;
                 Ok(())
@@ -451,6 +453,17 @@ impl Stages for Restoring<'_, '_> {
 }
 
 impl Restoring<'_, '_> {
+    /// Ends processes that criu would let run under no label: at this stage it no longer heeds a refusal.
+    fn check_labels(&self) -> Result<()> {
+        let Some(init) = &self.made.init else { return Ok(()) };
+        lsm::check_restored(&self.order.plan.process.labels, init.pid).inspect_err(|_| {
+            let _ = process::send_signal(init.pidfd.as_fd(), SIGKILL);
+            if let Some(cgroup) = &self.made.cgroup {
+                let _ = cgroup.kill(SIGKILL);
+            }
+        })
+    }
+
     /// Gives external mounts the options that criu has forgotten.
     fn set_options(&self) -> Result<()> {
         let Some(init) = &self.made.init else { return Ok(()) };

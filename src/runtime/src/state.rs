@@ -67,6 +67,9 @@ pub struct State {
     /// `linux.memoryPolicy`, as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicyPlan>,
+    /// `linux.mountLabel` as a mount option, for file systems that `mounts` adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// Its seccomp filter, under which `exec` is as well; the program is in a file of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<SeccompPlan>,

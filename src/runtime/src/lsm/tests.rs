@@ -160,3 +160,10 @@ fn a_label_may_be_why_a_program_was_not_executed() {
         "{both}"
     );
 }
+
+#[test]
+fn a_mount_label_comes_back_from_its_option() {
+    let label = MountLabel { kind: "rootcontext", label: "a:b:c:s0:c1,c2".into() };
+    assert_eq!(MountLabel::of_option(&label.option()), Some(label));
+    assert_eq!(MountLabel::of_option("size=64k"), None);
+}

@@ -9,6 +9,7 @@ use crate::Runtime;
 use crate::error::{Doing, Error, InFile, Result, config};
 use crate::handshake::{Channel, Frame};
 use crate::launch::died;
+use crate::lsm::MountLabel;
 use crate::namespaces::{NamespacePlan, kind};
 use crate::rebirth::report_and_exit;
 use crate::state::{State, StateDir, Status};
@@ -58,7 +59,11 @@ impl Runtime {
     pub fn change_mounts(&self, id: &str, change: Change, document: &[u8], file: &Path) -> Result<()> {
         let state = self.living(id)?;
         let mounts: Vec<Mount> = serde_json::from_slice(document).in_file(file)?;
-        let plans = plan(&mounts, change, &std::path::absolute(".").doing(|| "find the working directory".into())?)?;
+        let mut plans =
+            plan(&mounts, change, &std::path::absolute(".").doing(|| "find the working directory".into())?)?;
+        if let Some(label) = state.mount_label.as_deref().and_then(MountLabel::of_option) {
+            label.apply_to(&mut plans);
+        }
         let sources = match change {
             Change::Remove => plans.iter().map(|_| None).collect(),
             _ => open_sources(&plans, (Propagation::Slave, true))?,
