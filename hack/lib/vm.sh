@@ -86,7 +86,7 @@ vm_greets() { timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0 && read -r line <
 
 vm_wait() {
     local begin=$SECONDS
-    until vm_greets && vm_ssh root 127.0.0.1 true; do
+    until vm_greets && vm_ssh root 127.0.0.1 true </dev/null; do
         vm_alive "$vm" || { tail -n 20 "$vm/console.log" "$vm/qemu.log" >&2; die "the machine has ended"; }
         [ $((SECONDS - begin)) -lt $vm_patience ] || { tail -n 40 "$vm/console.log" >&2; die "no answer from the machine after $vm_patience s"; }
         sleep 1
