@@ -502,6 +502,38 @@ fn the_hosts_mount_flags_stay() {
     }
 }
 
+/// The same for mounts of a container that runs, and what a user cannot reach is not reached by them.
+#[test]
+fn mounts_of_a_running_container() {
+    known!("runc", "*", "has no mounts");
+    if !is_root() {
+        skip!("needs root, to mount something on the host");
+    }
+    private_mounts();
+    let mut c = rootless();
+    let source = c.host_tmpfs("locked", MsFlags::MS_NODEV | MsFlags::MS_RDONLY).display().to_string();
+    let closed = c.host_tmpfs("closed", MsFlags::empty());
+    fs::create_dir(closed.join("in")).expect("directory");
+    let c = c.caps(&["CAP_SYS_ADMIN"]).idle().up();
+    // The bundle was given to the user; this is not his any more.
+    chown(&closed, Some(0), Some(0)).expect("chown");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("mode");
+    let add =
+        |source: &str| c.call("mounts", &["add", "--mount", &format!("type=bind,source={source},dst=/tmp,rbind")], &[]);
+    add(&closed.join("in").display().to_string()).fails(1, &["mounts[0].source", "EACCES"]);
+    add(&source).ok();
+    let list = c.call("mounts", &["list", "--format", "json"], &[]).ok().json();
+    let added = list.as_array().and_then(|l| l.iter().rfind(|m| m["destination"] == "/tmp")).expect("in the list");
+    assert!(
+        ["ro", "nodev"].iter().all(|o| added["options"].as_array().is_some_and(|l| l.contains(&json!(o)))),
+        "{added}"
+    );
+    let remount = "mount -o remount,bind,rw,nodev /tmp; mount -o remount,bind,ro,dev /tmp; touch /tmp/x";
+    assert_ne!(c.exec(&[], &["sh", "-c", remount]).code, 0);
+    assert!(!std::path::Path::new(&source).join("x").exists());
+    c.call("mounts", &["remove", "--destination", "/tmp"], &[]).ok();
+}
+
 #[test]
 fn what_lies_below_a_mount_stays_there() {
     if !is_root() {

@@ -7,6 +7,7 @@
 use super::{MountKind, MountPlan, Source, apply, mount_point, open_sources};
 use crate::Runtime;
 use crate::error::{Doing, Error, InFile, Result, config};
+use crate::facts::is_unprivileged;
 use crate::handshake::{Channel, Frame};
 use crate::launch::died;
 use crate::lsm::MountLabel;
@@ -64,11 +65,14 @@ impl Runtime {
         if let Some(label) = state.mount_label.as_deref().and_then(MountLabel::of_option) {
             label.apply_to(&mut plans);
         }
+        let own = creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?;
+        let unprivileged = is_unprivileged(own);
         let sources = match change {
-            Change::Remove => plans.iter().map(|_| None).collect(),
-            _ => open_sources(&plans, (Propagation::Slave, true))?,
+            Change::Add | Change::Replace if !unprivileged => open_sources(&plans, (Propagation::Slave, true))?,
+            // A user may open trees of the host only in a user namespace of his: `reopen` does it, in the container's.
+            _ => plans.iter().map(|_| None).collect(),
         };
-        work(&state, change, &plans, sources)
+        work(&state, change, &plans, sources, unprivileged)
     }
 
     /// `mounts list`
@@ -126,15 +130,22 @@ fn plan(mounts: &[Mount], change: Change, base: &Path) -> Result<Vec<MountPlan>>
 }
 
 /// The parent's sequence.
-fn work(state: &State, change: Change, plans: &[MountPlan], mut sources: Vec<Option<Source>>) -> Result<()> {
+fn work(
+    state: &State,
+    change: Change,
+    plans: &[MountPlan],
+    mut sources: Vec<Option<Source>>,
+    unprivileged: bool,
+) -> Result<()> {
     let Some(init) = state.init else { return Err(not_running()) };
     let container = init.pidfd()?;
     let (channel, childs_end) = Channel::pair()?;
     let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
     // A container in the host's pid namespace can see the child (CVE-2016-9962).
     process::set_dumpable(false).doing(|| "close our /proc files".into())?;
-    if state.namespaces & kind::USER != 0 && sources.iter().any(Option::is_some) {
-        lock(&token, container.as_fd(), plans, &mut sources)?;
+    let binds = change != Change::Remove && plans.iter().any(|p| matches!(p.kind, MountKind::Bind { .. }));
+    if state.namespaces & kind::USER != 0 && binds {
+        reopen(&token, container.as_fd(), plans, &mut sources, unprivileged)?;
     }
     let kinds = state.namespaces & (kind::USER | kind::MOUNT | kind::IPC);
     let worker = Worker { token: &token, channel: childs_end, container, kinds, change, plans, sources };
@@ -154,12 +165,14 @@ fn work(state: &State, change: Change, plans: &[MountPlan], mut sources: Vec<Opt
 }
 
 /// Opens the sources again in a mount namespace of the container's user namespace: only there the flags that the host gave a mount (ro,
-/// nosuid, nodev, noexec) become locked, as in `Trees::lock`. What cannot be opened there stays the parent's.
-fn lock(
+/// nosuid, nodev, noexec) become locked, as in `Trees::lock`. What cannot be opened there stays the parent's; `unprivileged`: it has none,
+/// for a user may open them nowhere else.
+fn reopen(
     token: &SingleThreaded,
     container: BorrowedFd<'_>,
     plans: &[MountPlan],
     sources: &mut [Option<Source>],
+    unprivileged: bool,
 ) -> Result<()> {
     let (channel, childs_end) = Channel::pair()?;
     let open_all = || -> Result<()> {
@@ -170,8 +183,10 @@ fn lock(
         namespace::join_process(token, container, kind::USER).doing(doing)?;
         namespace::unshare(token, kind::MOUNT).doing(doing)?;
         for plan in plans {
-            let opened = open_sources(std::slice::from_ref(plan), (Propagation::Slave, true)).ok();
-            let source = opened.and_then(|mut list| list.pop().flatten());
+            let source = match open_sources(std::slice::from_ref(plan), (Propagation::Slave, true)) {
+                Err(e) if unprivileged => return Err(e),
+                opened => opened.ok().and_then(|mut list| list.pop().flatten()),
+            };
             childs_end.send(&Frame::Go, source.as_ref().map(|s| s.tree.as_fd()))?;
         }
         Ok(())
