@@ -103,6 +103,19 @@ fn what_is_restored_goes_on_and_is_a_container_like_any() {
     c.assert_gone();
 }
 
+/// Whether criu manages cgroups or not, limits hold.
+#[test]
+fn limits_hold_in_every_mode_of_cgroups() {
+    need_criu!();
+    let c = counter().with("/linux/resources/pids", json!({ "limit": 40 })).up();
+    for mode in ["soft", "full", "ignore"] {
+        let images = format!("img-{mode}");
+        saved(&c, &["--image-path", &images, "--manage-cgroups-mode", mode]);
+        restored(&c, &["-d", "--image-path", &images, "--manage-cgroups-mode", mode]).ok();
+        assert_eq!(cgroup_file(c.pid(), "pids", "pids.max").as_deref(), Some("40"), "{mode}");
+    }
+}
+
 #[test]
 fn saved_again_after_it_was_restored() {
     need_criu!();

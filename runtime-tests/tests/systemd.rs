@@ -170,7 +170,9 @@ fn a_failed_unit_of_the_same_name() {
     // One that fails while it is the container's is forgotten with the container.
     let (c, unit) = scope("");
     let limits = json!({ "org.systemd.property.RuntimeMaxSec": "1", "org.systemd.property.TimeoutStopSec": "1" });
-    let c = c.with("/annotations", limits).up();
+    let c = c.with("/annotations", limits);
+    // Not started: on a slow machine its second may be over by then.
+    c.create(&[]).ok();
     c.wait_status("stopped");
     c.delete(&[]).ok();
     assert_forgotten(&unit);
@@ -277,4 +279,51 @@ fn a_slice_of_its_own() {
     assert_eq!(property(&slice, "ActiveState"), "active");
     c.delete(&["--force"]).ok();
     assert!(property(&slice, "ActiveState") == "inactive");
+}
+
+/// criu's child lands in a unit made anew, in each mode of criu's, and the unit is that of a container like any.
+#[test]
+fn a_restored_container_has_its_unit() {
+    need_systemd!();
+    if Command::new("criu").arg("--version").output().is_err() {
+        skip!("needs criu in PATH (hack/test installs it)");
+    }
+    let (c, unit) = scope("");
+    let c = c
+        .sh("exec </dev/null >/dev/null 2>&1; while :; do sleep 0.1; done")
+        .with("/linux/resources/memory", json!({ "limit": 134_217_728 }))
+        .with("/linux/resources/pids", json!({ "limit": 60 }))
+        .up();
+    for mode in ["soft", "full", "ignore"] {
+        let images = format!("img-{mode}");
+        c.call("checkpoint", &["--image-path", &images, "--manage-cgroups-mode", mode], &[]).ok();
+        c.assert_gone();
+        assert_forgotten(&unit);
+        c.call("restore", &["-d", "--image-path", &images, "--manage-cgroups-mode", mode], &[]).ok();
+        let pid = c.pid();
+        assert_eq!(process_cgroup(pid, "").as_deref(), Some(format!("/system.slice/{unit}").as_str()), "{mode}");
+        assert_eq!(property(&unit, "ActiveState"), "active", "{mode}");
+        assert_eq!(property(&unit, "MemoryMax"), "134217728", "{mode}");
+        assert_eq!(cgroup_file(pid, "", "memory.max").as_deref(), Some("134217728"), "{mode}");
+        assert_eq!(cgroup_file(pid, "", "pids.max").as_deref(), Some("60"), "{mode}");
+        let seen = c.exec(&[], &["cat", "/proc/self/cgroup"]).ok();
+        assert_eq!(seen.stdout.trim(), format!("0::/system.slice/{unit}"), "{mode}");
+    }
+    // A restore that fails leaves no unit.
+    c.call("checkpoint", &["--image-path", "img"], &[]).ok();
+    std::fs::remove_file(c.dir.join("img/pstree.img")).expect("an image");
+    c.call("restore", &["-d", "--image-path", "img"], &[]).fails(1, &["restore"]);
+    c.assert_gone();
+    assert_forgotten(&unit);
+    // Somebody else's unit of that name is left alone.
+    let mut other = Command::new("systemd-run")
+        .args(["--scope", "--unit", unit.as_str(), "sleep", "60"])
+        .spawn()
+        .expect("systemd-run");
+    until("the unit to be there", || property(&unit, "ActiveState") == "active");
+    let out = c.call("restore", &["-d", "--image-path", "img-soft"], &[]);
+    out.fails(1, &["container's cgroup is not empty"]);
+    assert_eq!(property(&unit, "ActiveState"), "active");
+    systemctl(&["stop", &unit]);
+    other.wait().expect("its end");
 }

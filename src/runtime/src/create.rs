@@ -239,22 +239,34 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// Has systemd make the unit around init, writes down that it has, and completes the cgroup.
+    /// The cgroup of a container whose init is there and waits.
     fn start_unit(&mut self, init: i32) -> Result<()> {
         let Some(mut systemd) = self.systemd.take() else {
             return Err(Error::Init("a unit where there is no service manager".into()));
         };
-        // If it fails there may be a unit all the same, when its answer was lost.
-        *self.cgroup = Some(self.state.cgroup());
-        let saved = Cgroup::start_unit(&self.plan.cgroup, &mut systemd, init)?;
-        // From here on a unit of this name is ours to stop. If we are killed before it is written down, init dies with us, and
-        // the unit with init.
-        self.state.cgroup = saved.clone();
-        let cgroup = self.cgroup.insert(Cgroup::open(saved));
-        self.dir.write(self.state)?;
-        cgroup.finish_unit(&self.plan.cgroup, init)?;
-        delegate(cgroup, self.plan)
+        start_unit(self.plan, &mut systemd, init, self.dir, self.state, self.cgroup)
     }
+}
+
+/// Has systemd make the unit around process `first`, writes down that it has, and completes the cgroup.
+pub(crate) fn start_unit(
+    plan: &Plan,
+    systemd: &mut Systemd,
+    first: i32,
+    dir: &StateDir,
+    state: &mut State,
+    cgroup: &mut Option<Cgroup>,
+) -> Result<()> {
+    // If it fails there may be a unit all the same, when its answer was lost.
+    *cgroup = Some(state.cgroup());
+    let saved = Cgroup::start_unit(&plan.cgroup, systemd, first)?;
+    // From here on a unit of this name is ours to stop. If we are killed before it is written down, the process dies with us, and
+    // the unit with the process.
+    state.cgroup = saved.clone();
+    let cgroup = cgroup.insert(Cgroup::open(saved));
+    dir.write(state)?;
+    cgroup.finish_unit(&plan.cgroup, first)?;
+    delegate(cgroup, plan)
 }
 
 impl Attend for Answers<'_> {

@@ -5,8 +5,10 @@
 
 use crate::annotations::property;
 use crate::checkpoint::{DESCRIPTORS, EXTERNAL_NAMESPACES, require_root};
-use crate::create::{Made, delegate, open_namespaces, own_namespace, plan_state, read_bundle, refuse_host_settings};
-use crate::criu::options::{self, CONFIG_ANNOTATION, CriuOptions, Directories};
+use crate::create::{
+    Made, delegate, open_namespaces, own_namespace, plan_state, read_bundle, refuse_host_settings, start_unit,
+};
+use crate::criu::options::{self, CONFIG_ANNOTATION, CriuOptions, Directories, ManageCgroups};
 use crate::criu::rpc::{self, Kind, Message, opt};
 use crate::criu::{Criu, Stages, Start};
 use crate::error::{Doing, Error, InFile, Result, config};
@@ -18,8 +20,8 @@ use crate::namespaces::{Joined, kind};
 use crate::plan::{Plan, with_default_devices};
 use crate::rootfs::make_cwd;
 use crate::state::{Init, State, StateDir, Status};
-use crate::{CgroupManager, CreateOptions, Runtime, delete, external, hooks, init, log, lsm, notify, rebirth};
-use rrt_cgroups::{Cgroup, with_device_rules};
+use crate::{CreateOptions, Runtime, delete, external, hooks, init, log, lsm, notify, rebirth};
+use rrt_cgroups::{Cgroup, SubCgroups, Systemd, with_device_rules};
 use rrt_sys::mount::{self, Propagation};
 use rrt_sys::path::{self, Root};
 use rrt_sys::process::{self, Child, SingleThreaded};
@@ -91,12 +93,8 @@ impl Runtime {
         crate::validate_id(&create.id)?;
         let directories = Directories::open(&options.criu, false)?;
         let (spec, process, bundle) = read_bundle(create)?;
-        if self.cgroup_manager == CgroupManager::Systemd {
-            // A unit is made around a process, and criu makes the first one itself.
-            return Err(Error::Unsupported("restore with --systemd-cgroup".into()));
-        }
-        let facts = HostFacts::read(self.rootless, lsm::is_asked_for(&spec))?;
         require_root()?;
+        let (facts, systemd) = self.read_facts(&spec)?;
         let plan = Plan::new(&spec, &bundle, &self.root.join(&create.id), create, self.cgroup_manager, &facts)?;
         plan.warnings.iter().for_each(log::warn);
         refuse_joined(&plan.namespaces.joined)?;
@@ -112,7 +110,7 @@ impl Runtime {
         let mut made = Made::default();
         let state = plan_state(&plan, process, &facts);
         let order = Order { options, plan: &plan, endpoints: &endpoints, signals };
-        match order.run(&dir, state, directories, &facts, &mut made) {
+        match order.run(&dir, state, directories, &facts, systemd, &mut made) {
             Ok((state, terminal)) => match made.init {
                 Some(init) => Ok(Restored { dir, state, init, terminal }),
                 None => Err(Error::Init("init was not restored".into())),
@@ -199,6 +197,7 @@ impl Order<'_> {
         mut state: State,
         mut directories: Directories,
         facts: &HostFacts,
+        mut systemd: Option<Systemd>,
         made: &mut Made,
     ) -> Result<(State, Option<OwnedFd>)> {
         let plan = self.plan;
@@ -217,17 +216,14 @@ impl Order<'_> {
         dir.write(&state)?;
         dir.write_filter(plan.process.seccomp.as_ref())?;
 
-        let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
-        state.cgroup = cgroup.saved();
-        add_device_rules(cgroup, &mut state, &directories.images)?;
-        if plan.user_namespace() {
+        if systemd.is_some() {
+            Cgroup::check_free(&plan.cgroup)?;
+        } else {
+            let cgroup = made.cgroup.insert(Cgroup::create(&plan.cgroup)?);
+            state.cgroup = cgroup.saved();
             delegate(cgroup, plan)?;
         }
         places.make(&sources)?;
-        let mut request = self.request(&directories, &places.root, &external.named, &namespaces, &pipes);
-        for (controller, path) in cgroup.paths_in(&facts.cgroups) {
-            request.inner(opt::CG_ROOT, |m| m.text(1, controller).text(2, path.as_os_str().as_encoded_bytes()));
-        }
         let mut inherited: Vec<i32> = namespaces.iter().map(|(_, fd)| fd.as_raw_fd()).collect();
         inherited.extend(directories.fds());
         inherited.extend(pipes.iter().map(|(fd, _)| fd));
@@ -248,6 +244,22 @@ impl Order<'_> {
             },
             patient: self.options.criu.lazy_pages,
         })?;
+        // A unit is made around a process, and init is criu's child: the unit is criu's until it has ended, as with runc.
+        let criu = criu.adopt(|pid| {
+            if let Some(systemd) = &mut systemd {
+                start_unit(plan, systemd, pid, dir, &mut state, &mut made.cgroup)?;
+            }
+            let Some(cgroup) = &made.cgroup else { return Ok(()) };
+            if systemd.is_none() && self.options.criu.manage_cgroups == ManageCgroups::Ignore && !cgroup.is_disabled() {
+                // It leaves its children where it is; outside they would have no limits.
+                cgroup.join_by_pid(pid, &SubCgroups::default())?;
+            }
+            add_device_rules(cgroup, &mut state, &directories.images)
+        })?;
+        let mut request = self.request(&directories, &places.root, &external.named, &namespaces, &pipes);
+        for (controller, path) in made.cgroup.iter().flat_map(|c| c.paths_in(&facts.cgroups)) {
+            request.inner(opt::CG_ROOT, |m| m.text(1, controller).text(2, path.as_os_str().as_encoded_bytes()));
+        }
         let images = directories.images.clone();
         let mut stages = Restoring { order: self, dir, state: &mut state, token: &token, made, images, terminal: None };
         let outcome = criu.run(&rpc::request(Kind::Restore, &request), self.signals, &mut stages);

@@ -134,6 +134,19 @@ impl Criu {
         begun
     }
 
+    /// Does something with criu's process, before it is asked for anything; where that fails criu is ended.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn adopt(self, work: impl FnOnce(i32) -> Result<()>) -> Result<Criu> {
+        let worked = work(self.child.pid);
+        if worked.is_err() {
+            watch::kill_all();
+            watch::reap_all();
+        }
+        worked.map(|()| self)
+    }
+
     fn check_version(&mut self) -> Result<()> {
         let version = self.ask(&rpc::question(Kind::Version, None))?.version.unwrap_or(0);
         if version < OLDEST {
