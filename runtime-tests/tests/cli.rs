@@ -190,6 +190,7 @@ fn global_flags() {
 #[test]
 fn obsolete_criu_flag_is_accepted() {
     let c = Container::new();
+    fs::create_dir_all(&c.root).expect("--root");
     assert_eq!(rooted(&c, &["--criu", "/usr/sbin/criu", "list", "-q"]).ok().stdout, "");
 }
 
@@ -323,10 +324,68 @@ fn list() {
 #[test]
 fn list_of_nothing() {
     let c = Container::new();
+    fs::create_dir_all(&c.root).expect("--root");
     assert_eq!(rooted(&c, &["list", "--format", "json"]).ok().stdout.trim(), "null");
     assert_eq!(rooted(&c, &["list", "--quiet"]).ok().stdout, "");
     assert_eq!(rooted(&c, &["list"]).ok().stdout.lines().count(), 1);
     rooted(&c, &["list", "--format", "xml"]).fails(1, &["--format", "xml"]);
+}
+
+#[test]
+fn list_of_a_root_that_is_not_there() {
+    let c = Container::new();
+    let missing = c.dir.join("no-such-root");
+    call(&c, &["--root", missing.to_str().expect("UTF-8"), "list"]).fails(1, &["no-such-root"]);
+    assert!(!missing.exists());
+    // The default one may be missing: no container has been made yet.
+    let mut command = Command::new(&runtime().path);
+    command.arg("list").env("XDG_RUNTIME_DIR", &c.dir).env_remove("ROOT");
+    run(&mut command, &c.dir).ok();
+}
+
+#[test]
+fn info_tells_of_this_machine() {
+    known!("runc", "*", "has no info");
+    let c = Container::new();
+    let out = call(&c, &["info"]).ok();
+    let value = |name: &str| {
+        let line = out.stdout.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("{name}: {out}"))[name.len()..].trim().to_owned()
+    };
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").expect("osrelease");
+    assert_eq!(value("Kernel-Release"), kernel.trim());
+    assert!(["v1", "v2", "hybrid"].contains(&value("Cgroup setup").as_str()), "{out}");
+    assert!(value("Total Memory").ends_with(" MiB"), "{out}");
+    let namespaces = value("Namespaces");
+    assert!(["mount", "pid", "user"].iter().all(|name| namespaces.split(' ').any(|n| n == *name)), "{out}");
+    assert!(value("Capabilities").contains("CAP_CHOWN"), "{out}");
+    // What an ordinary user may do is less, and is still told.
+    let mut command = Command::new(&runtime().path);
+    std::os::unix::process::CommandExt::uid(command.arg("info").stdin(Stdio::null()), 65534);
+    let out = run(&mut command, &c.dir).ok();
+    assert!(out.stdout.lines().any(|l| l.starts_with("Capabilities") && l.ends_with(" none")), "{out}");
+    call(&c, &["info", "word"]).fails(1, &["info", "word"]);
+}
+
+#[test]
+fn completion_of_each_shell() {
+    known!("runc", "*", "has no such command");
+    let c = Container::new();
+    let bash = call(&c, &["completion", "bash"]).ok().stdout;
+    // Completed by bash itself: a command, and a flag of it.
+    for (line, expected) in [("rrt resum", "resume"), ("rrt exec --proces", "--process\n--process-label")] {
+        let words = line.replace(' ', "' '");
+        let last = line.split(' ').count() - 1;
+        let script =
+            format!("{bash}\nCOMP_WORDS=('{words}'); COMP_CWORD={last}; _rrt; printf '%s\\n' \"${{COMPREPLY[@]}}\"");
+        let out = run(Command::new("bash").args(["--norc", "-c", &script]), &c.dir).ok();
+        assert_eq!(out.stdout.trim(), expected, "{line}");
+    }
+    assert_eq!(call(&c, &["completion", "--shell", "bash"]).ok().stdout, bash);
+    assert!(call(&c, &["completion", "-s", "zsh"]).ok().stdout.starts_with("#compdef rrt\n"));
+    assert!(call(&c, &["completion", "fish"]).ok().stdout.contains("complete -c rrt"));
+    call(&c, &["completion"]).fails(1, &["completion", "bash, zsh or fish"]);
+    call(&c, &["completion", "tcsh"]).fails(1, &["completion", "tcsh", "bash, zsh or fish"]);
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn delete_during_create() {
 fn state_and_list_are_whole_at_any_time() {
     let c = Container::new().idle();
     c.write_config();
+    std::fs::create_dir_all(&c.root).expect("--root, which a list needs");
     std::thread::scope(|scope| {
         let life = scope.spawn(|| {
             for _ in 0..5 {

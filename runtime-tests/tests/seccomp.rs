@@ -614,6 +614,51 @@ fn a_damaged_filter_of_a_container_is_refused() {
     assert!(out.code != 0 && out.stderr.contains("seccomp.bpf"), "a container's exec without its filter: {out}");
 }
 
+/// `run.oci.seccomp_bpf_data` with a program that answers one system call with an errno.
+fn raw(call: i64, errno: u32) -> String {
+    const SYMBOLS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    // Load the number; unless it is the one, skip a step; errno; allow (seccomp(2), linux/filter.h).
+    let number = u32::try_from(call).expect("a number");
+    let program: [(u16, u8, u8, u32); 4] =
+        [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x0005_0000 | errno), (0x06, 0, 0, 0x7fff_0000)];
+    let mut bytes = Vec::new();
+    for (code, jt, jf, k) in program {
+        bytes.extend_from_slice(&code.to_ne_bytes());
+        bytes.extend_from_slice(&[jt, jf]);
+        bytes.extend_from_slice(&k.to_ne_bytes());
+    }
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits = group.iter().chain([&0, &0]).take(3).fold(0u32, |all, byte| all << 8 | u32::from(*byte));
+        for n in 0..4 {
+            let symbol = SYMBOLS[(bits >> (18 - 6 * n) & 63) as usize];
+            text.push(if n > group.len() { '=' } else { char::from(symbol) });
+        }
+    }
+    text
+}
+
+#[test]
+fn a_raw_program_stands_in_for_the_profile() {
+    known!("runc", "*", "crun's annotation");
+    let annotated = |program: String| {
+        with(denying(&[rule(&["getppid"], "SCMP_ACT_ERRNO")]))
+            .with("/annotations", json!({ "run.oci.seccomp_bpf_data": program }))
+    };
+    let both = [call(libc::SYS_getpid, &[]), call(libc::SYS_getppid, &[])];
+    let program = raw(libc::SYS_getpid, libc::ENOSPC.unsigned_abs());
+    // The profile would refuse getppid; the program refuses getpid.
+    let c = annotated(program.clone()).args(&["guest", "call", &both[0], &both[1]]);
+    assert_eq!(c.report(), json!(["ENOSPC", 0]));
+    let c = annotated(program).idle().up();
+    assert_eq!(c.exec(&[], &["guest", "call", &both[0]]).ok().json(), json!(["ENOSPC"]));
+    assert_eq!(c.exec_report(&[])["seccomp"], 2);
+    // What is none is named: by the plan, or by the kernel, which finds that the last instruction returns nothing.
+    annotated("?".into()).run(&[]).fails(1, &["run.oci.seccomp_bpf_data", "base64"]);
+    annotated("AAAA".into()).run(&[]).fails(1, &["run.oci.seccomp_bpf_data", "3 bytes"]);
+    annotated("IAAAAAAAAAA=".into()).run(&[]).fails(1, &["run.oci.seccomp_bpf_data", "seccomp(", "Invalid argument"]);
+}
+
 #[test]
 fn plan_shows_the_filter() {
     known!("runc", "*", "has no plan");

@@ -58,6 +58,9 @@ pub enum FreezerState {
     Frozen,
 }
 
+/// What clients of runc look for when the cgroup below is not there.
+const ADDING: &str = "--cgroup: adding pid of the new process to a cgroup below the container's, which must be there";
+
 /// Cgroups below the container's, as `exec --cgroup` names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubCgroups(BTreeMap<String, PathBuf>);
@@ -159,7 +162,7 @@ impl Cgroup {
         let open = |g: &Group| Dir::open(&sub.dir(g)).map(Dir::into_fd);
         let doing = match *sub == SubCgroups::default() {
             true => "open the container's cgroup",
-            false => "--cgroup: open the cgroup below the container's",
+            false => ADDING,
         };
         self.unified().map(open).transpose().doing(doing)
     }
@@ -193,12 +196,19 @@ impl Cgroup {
     pub fn v1_tasks(&self, sub: &SubCgroups) -> Result<Vec<OwnedFd>, Error> {
         let known = |name: &String| name.is_empty() || self.groups.iter().any(|g| g.controllers.contains(name));
         if let Some(name) = sub.0.keys().find(|name| !known(name)) {
-            return Err(Error::invalid("--cgroup", format!("{name:?} is no controller of the container's cgroups")));
+            return Err(Error::invalid(
+                "--cgroup",
+                format!("unknown controller {name:?}: the container's cgroups have none of that name"),
+            ));
         }
         let v1 = self.groups.iter().filter(|g| g.version == Version::V1);
+        let doing = match *sub == SubCgroups::default() {
+            true => "open the container's cgroup for its process to join",
+            false => ADDING,
+        };
         v1.map(|g| rrt_sys::path::open(&sub.dir(g).join("tasks"), OFlags::WRONLY))
             .collect::<rrt_sys::Result<_>>()
-            .doing("open the container's cgroup for its process to join")
+            .doing(doing)
     }
 
     /// Moves a process into every hierarchy, with all its threads: for one that cannot do it itself.

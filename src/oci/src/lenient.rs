@@ -15,10 +15,21 @@ pub struct BadDocument {
     pub error: serde_json::Error,
 }
 
+impl BadDocument {
+    /// What runc calls it, where programs look for the words.
+    fn known_as(&self) -> &'static str {
+        match self.property.strip_prefix("linux.memoryPolicy") {
+            Some("" | ".mode") => "invalid memory policy mode: ",
+            Some(flags) if flags.starts_with(".flags") => "invalid memory policy flag: ",
+            _ => "",
+        }
+    }
+}
+
 impl std::fmt::Display for BadDocument {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if !self.property.is_empty() {
-            write!(f, "{}: ", self.property)?;
+            write!(f, "{}: {}", self.property, self.known_as())?;
         }
         self.error.fmt(f)
     }
@@ -55,10 +66,7 @@ fn from_slice<T: DeserializeOwned>(json: &[u8], process: &str, warnings: &mut Ve
     });
     repaired.ok_or_else(|| {
         warnings.clear();
-        BadDocument {
-            property: if error.is_data() { property_at(json, error.line(), error.column()) } else { String::new() },
-            error,
-        }
+        BadDocument { property: if error.is_data() { property_of(json, &error) } else { String::new() }, error }
     })
 }
 
@@ -99,8 +107,20 @@ fn repair_huge_pages(limits: Option<&mut Value>) {
     }
 }
 
+/// The property an error is about.
+fn property_of(json: &[u8], error: &serde_json::Error) -> String {
+    let mut path = path_at(json, error.line(), error.column());
+    // A field is missing in an object, not in the last of the fields that it has.
+    if error.to_string().starts_with("missing field")
+        && let Some(Step::Key(key)) = path.last_mut()
+    {
+        key.clear();
+    }
+    joined(&path)
+}
+
 /// The property that the text has reached at a line and column (both from 1): serde's errors have no other place.
-fn property_at(json: &[u8], line: usize, column: usize) -> String {
+fn path_at(json: &[u8], line: usize, column: usize) -> Vec<Step> {
     let before: usize = json.split_inclusive(|&b| b == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
     let text = &json[..json.len().min(before + column)];
     let mut path: Vec<Step> = Vec::new();
@@ -128,8 +148,12 @@ fn property_at(json: &[u8], line: usize, column: usize) -> String {
         }
         i += 1;
     }
+    path
+}
+
+fn joined(path: &[Step]) -> String {
     let mut property = String::new();
-    for step in &path {
+    for step in path {
         match step {
             Step::Key(key) if key.is_empty() => {}
             Step::Key(key) if property.is_empty() => property.push_str(key),
@@ -161,6 +185,25 @@ mod tests {
     fn process(json: &str) -> (Result<Process, BadDocument>, Vec<String>) {
         let mut warnings = Vec::new();
         (process_from_slice(json.as_bytes(), &mut warnings), warnings)
+    }
+
+    #[test]
+    fn a_bad_memory_policy_is_named_as_by_runc() {
+        let text = |policy: &str| {
+            let json = format!(r#"{{"ociVersion":"1.3.0","linux":{{"memoryPolicy":{policy}}}}}"#);
+            spec_from_slice(json.as_bytes(), &mut Vec::new()).unwrap_err().to_string()
+        };
+        for (policy, expected) in [
+            ("{}", "linux.memoryPolicy: invalid memory policy mode: missing field `mode`"),
+            (r#"{"nodes":"0"}"#, "linux.memoryPolicy: invalid memory policy mode: missing field `mode`"),
+            (r#"{"mode":"BIND"}"#, "linux.memoryPolicy.mode: invalid memory policy mode: unknown variant `BIND`"),
+            (
+                r#"{"mode":"MPOL_BIND","flags":["x"]}"#,
+                "linux.memoryPolicy.flags[0]: invalid memory policy flag: unknown variant `x`",
+            ),
+        ] {
+            assert!(text(policy).starts_with(expected), "{policy}: {}", text(policy));
+        }
     }
 
     #[test]

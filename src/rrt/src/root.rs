@@ -28,6 +28,16 @@ pub fn resolve(given: Option<&Path>) -> Result<PathBuf, Error> {
     make_sticky(&dir).map(|()| dir)
 }
 
+/// `list` of a `--root` that is not there: as runc does, an error, because somebody has mistyped it. The default may be missing;
+/// then no container has been made yet.
+///
+/// # Errors
+/// It is no directory, or cannot be looked at.
+pub fn must_exist(given: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io { doing: format!("--root {}: read it", given.display()), source };
+    std::fs::read_dir(given).map(drop).map_err(failed)
+}
+
 fn absolute(given: &Path) -> Result<PathBuf, Error> {
     let root = std::path::absolute(given)
         .map_err(|source| Error::Io { doing: format!("--root {}: make it absolute", given.display()), source })?;

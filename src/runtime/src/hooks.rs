@@ -15,6 +15,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Of signal(7), on x86 and ARM: a system call that a seccomp filter answers by the end of the process.
+const SIGSYS: i32 = 31;
+
 /// One program to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookPlan {
@@ -198,6 +201,10 @@ fn run_one(
     let problem = match (outcome.exit, hook.timeout) {
         (Some(Exit::Code(0)), _) => return Ok(()),
         (Some(Exit::Code(code)), _) => format!("exit status {code}"),
+        // What a seccomp profile does to a startContainer hook is worth a word; it is the one that runc has for it.
+        (Some(Exit::Signal(signal @ SIGSYS)), _) => {
+            format!("killed by signal {signal}: bad system call (linux.seccomp)")
+        }
         (Some(Exit::Signal(signal)), _) => format!("killed by signal {signal}"),
         (None, Some(seconds)) => format!("killed after its timeout of {seconds} s (or with its container)"),
         (None, None) => "killed, because the container has failed meanwhile".into(),

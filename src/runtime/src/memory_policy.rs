@@ -59,11 +59,15 @@ impl MemoryPolicyPlan {
             .ok_or_else(|| config("linux.memoryPolicy", "mode"))?;
         let text = policy.nodes().as_deref().unwrap_or_default();
         let nodes = cpu_list(text).filter(|n| n.iter().all(|n| *n < limits::MOST_NODES)).ok_or_else(|| {
-            config("linux.memoryPolicy.nodes", format!("{text:?} is not a list of NUMA nodes as \"0-3,7\""))
+            config(
+                "linux.memoryPolicy.nodes",
+                format!("invalid memory policy nodes {text:?}: give a list as \"0-3,7\""),
+            )
         })?;
         match policy.mode() {
             MpolDefault | MpolLocal if !nodes.is_empty() => {
-                return Err(config("linux.memoryPolicy.nodes", format!("{name} takes no nodes; remove them")));
+                let problem = format!("{name} mode requires 0 nodes but got {}; remove them", nodes.len());
+                return Err(config("linux.memoryPolicy.nodes", problem));
             }
             MpolDefault | MpolLocal | MpolPreferred => {}
             _ if nodes.is_empty() => {
@@ -136,10 +140,13 @@ mod tests {
         for (json, expected) in [
             (r#"{"mode":"MPOL_BIND"}"#, "linux.memoryPolicy.nodes: missing: MPOL_BIND"),
             (r#"{"mode":"MPOL_BIND","nodes":""}"#, "linux.memoryPolicy.nodes: missing"),
-            (r#"{"mode":"MPOL_DEFAULT","nodes":"0"}"#, "MPOL_DEFAULT takes no nodes"),
-            (r#"{"mode":"MPOL_LOCAL","nodes":"0"}"#, "MPOL_LOCAL takes no nodes"),
-            (r#"{"mode":"MPOL_BIND","nodes":"0-x"}"#, "linux.memoryPolicy.nodes: \"0-x\""),
-            (r#"{"mode":"MPOL_BIND","nodes":"4000"}"#, "linux.memoryPolicy.nodes: \"4000\""),
+            (r#"{"mode":"MPOL_DEFAULT","nodes":"0"}"#, "MPOL_DEFAULT mode requires 0 nodes but got 1; remove them"),
+            (r#"{"mode":"MPOL_LOCAL","nodes":"0"}"#, "MPOL_LOCAL mode requires 0 nodes"),
+            (r#"{"mode":"MPOL_BIND","nodes":"0-x"}"#, "linux.memoryPolicy.nodes: invalid memory policy nodes \"0-x\""),
+            (
+                r#"{"mode":"MPOL_BIND","nodes":"4000"}"#,
+                "linux.memoryPolicy.nodes: invalid memory policy nodes \"4000\"",
+            ),
             (
                 r#"{"mode":"MPOL_BIND","nodes":"0","flags":["MPOL_F_STATIC_NODES","MPOL_F_RELATIVE_NODES"]}"#,
                 "linux.memoryPolicy.flags",

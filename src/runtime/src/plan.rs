@@ -16,6 +16,7 @@ use crate::mounts::{MountKind, MountPlan, clean};
 use crate::namespaces::{NamespacePlan, describe, kind};
 use crate::net_devices::{self, NetDevicePlan};
 use crate::process::{Grantable, ProcessPlan};
+use crate::raw_filter;
 use crate::rootfs::RootPlan;
 use crate::seccomp::SeccompPlan;
 use crate::sysctl::{self, SysctlPlan};
@@ -134,9 +135,10 @@ impl Plan {
         require_user_namespace(&namespaces, unprivileged, host)?;
         let id_maps = Writers::new(&namespaces, host);
         id_maps.check_groups(&process)?;
-        if let Some(profile) = linux.seccomp() {
-            process.seccomp = Some(SeccompPlan::new(profile, &annotations, &mut warnings)?);
-        }
+        process.seccomp = match (raw_filter::plan(&annotations)?, linux.seccomp()) {
+            (None, Some(profile)) => Some(SeccompPlan::new(profile, &annotations, &mut warnings)?),
+            (raw, _) => raw,
+        };
 
         let root =
             RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, options.no_pivot)?;

@@ -117,7 +117,7 @@ impl SeccompPlan {
         let loaded = self.load(caps, kept, self.agent.is_some()).map_err(|source| {
             let hint = match source.errno() {
                 errno::EACCES => " (without process.noNewPrivileges it needs CAP_SYS_ADMIN)",
-                errno::EINVAL => " (does this kernel know its flags and actions?)",
+                errno::EINVAL => " (does this kernel know its flags and actions? if it comes from run.oci.seccomp_bpf_data: is it valid?)",
                 errno::EBUSY => " (a filter with a listener is there already; does the runtime itself run under one?)",
                 _ => "",
             };

@@ -1,6 +1,8 @@
 //! Man pages and shell completions, made from the table of commands that rrt reads its command line by. An example, so that nothing
 //! of it is in the binary: `cargo run -p rrt --example documents -- DIR DATE`, or `hack/documents`.
 
+#[path = "../../src/args/completion.rs"]
+#[allow(dead_code, reason = "the binary uses the rest")]
 mod completion;
 #[path = "../../src/args/flags.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
@@ -9,6 +11,7 @@ mod flags;
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod golang;
 mod man;
+#[path = "../../src/args/table.rs"]
 mod table;
 #[path = "../../src/args/values.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]

@@ -57,6 +57,14 @@ pub fn description(command: &str) -> Option<&'static str> {
              instead which interfaces the running kernel has, since which release there is each, and what it is for; each \
              was found by a call that changes nothing. An interface that could not be tried for want of a right is null."
         }
+        "info" => {
+            "Prints the runtime, the kernel and what of this machine matters to containers: cgroups, namespaces and the \
+             capabilities that a container could be given. For people and for reports of errors; what a program wants to \
+             know is in rrt-features(8)."
+        }
+        "completion" => {
+            "Prints the script that makes a shell complete rrt's commands, flags and the names of containers."
+        }
         "plan" => {
             "Prints the value that rrt-create(8) would run, and does nothing of it. No other file than config.json is read."
         }

@@ -39,7 +39,7 @@ const fn wrapper(name: &'static str, about: &'static str, flags: fn() -> Vec<Arg
 }
 
 /// All commands, in the order of the help.
-pub const ENTRIES: [Entry; 22] = [
+pub const ENTRIES: [Entry; 24] = [
     entry("create", "Create a container that waits for `start`", create),
     entry("start", "Start the process of a created container", only_id),
     entry("run", "Create a container, start it and wait for it", run),
@@ -57,10 +57,12 @@ pub const ENTRIES: [Entry; 22] = [
     entry("mounts", "Add, replace, remove or list mounts of a running container", mounts),
     entry("spec", "Write a config.json to start from", spec),
     entry("features", "Print what this runtime supports as JSON", features),
+    entry("info", "Print what of this machine matters to containers", Vec::new),
     entry("plan", "Print the steps that `create` would take, and take none", plan),
     entry("check", "List all that is wrong with a bundle, and make nothing", check),
     entry("checkpoint", "Save a running container with criu", checkpoint),
     entry("restore", "Restore a saved container with criu", restore),
+    entry("completion", "Print the completion script of a shell", completion),
     entry("help", "Print this help, or a command's", help),
 ];
 
@@ -256,6 +258,13 @@ fn events() -> Vec<Arg> {
 
 fn features() -> Vec<Arg> {
     vec![switch("probe").help("Print instead which interfaces of the running kernel were found, each by trying it")]
+}
+
+fn completion() -> Vec<Arg> {
+    vec![
+        Arg::new("name").value_name("shell").value_parser(values::shell).help("bash, zsh or fish"),
+        word("shell", "SHELL").short('s').value_parser(values::shell).help("The same, as youki takes it"),
+    ]
 }
 
 fn check() -> Vec<Arg> {

@@ -4,11 +4,14 @@
 //! Go's spelling is rewritten first ([`golang`]), then clap checks and converts against one command's definition
 //! ([`flags`], [`values`]).
 
+mod completion;
 mod flags;
 mod golang;
+mod table;
 mod values;
 
 use clap::ArgMatches;
+pub use completion::Shell;
 use golang::Place;
 use rrt_oci::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use rrt_runtime::{
@@ -109,6 +112,8 @@ pub enum Command {
     Restore(RestoreOptions),
     Spec { bundle: Option<PathBuf>, rootless: bool },
     Features { probe: bool },
+    Info,
+    Completion { shell: Shell },
     Plan { options: CreateOptions, json: bool },
     Help(String),
     Version,
@@ -297,6 +302,11 @@ fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
         }),
         "spec" => Command::Spec { bundle: path(m, "bundle"), rootless: m.get_flag("rootless") },
         "features" => Command::Features { probe: m.get_flag("probe") },
+        "info" => Command::Info,
+        "completion" => match m.get_one("shell").or_else(|| m.get_one("name")) {
+            Some(shell) => Command::Completion { shell: *shell },
+            None => return Err("name a shell: bash, zsh or fish".into()),
+        },
         "plan" => {
             let id = text(m, "id").unwrap_or_else(|| PLANNED_ID.into());
             Command::Plan { options: CreateOptions { id, ..create(m) }, json: m.get_flag("json") }

@@ -1,5 +1,6 @@
 //! The words flags take: durations, sizes, signals, users. Pure; each error says what is accepted.
 
+use super::completion::Shell;
 use rrt_runtime::{DeviceRule, ManageCgroups, MountChange, NetworkLock};
 use std::time::Duration;
 
@@ -18,6 +19,16 @@ pub fn format(text: &str) -> Result<Format, String> {
         "table" => Ok(Format::Table),
         "json" => Ok(Format::Json),
         _ => Err("expected table or json".into()),
+    }
+}
+
+/// Reads the name of a shell.
+pub fn shell(text: &str) -> Result<Shell, String> {
+    match text {
+        "bash" => Ok(Shell::Bash),
+        "zsh" => Ok(Shell::Zsh),
+        "fish" => Ok(Shell::Fish),
+        _ => Err("expected bash, zsh or fish".into()),
     }
 }
 

@@ -9,7 +9,7 @@ mod update;
 
 use crate::args::{Command, Globals, Target};
 use crate::root;
-use rrt_runtime::{CreateOptions, Error, ExecOptions, Runtime, seal};
+use rrt_runtime::{CreateOptions, Error, ExecOptions, Runtime, info, seal};
 use rrt_sys::regex::Regex;
 use std::io::{self, Write};
 
@@ -42,6 +42,8 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
         Command::Version => return print(report::version(program).as_bytes()),
         Command::Features { probe } => return report::features(probe),
         Command::Spec { bundle, rootless } => return report::spec(bundle.as_deref(), rootless),
+        Command::Info => return print(info::text(&report::version(program)).as_bytes()),
+        Command::Completion { shell } => return print(shell.script().as_bytes()),
         _ => {}
     }
     let runtime = Runtime {
@@ -79,11 +81,21 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
         Command::Kill { target, signal, all } => for_each(&runtime, &target, |id| runtime.kill(id, signal, all)),
         Command::Delete { target, force } => for_each(&runtime, &target, |id| runtime.delete(id, force)),
         Command::State { id } => report::state(&runtime, &id),
-        Command::List { format, quiet } => report::list(&runtime, format, quiet),
+        Command::List { format, quiet } => {
+            if globals.root.is_some() {
+                root::must_exist(&runtime.root)?;
+            }
+            report::list(&runtime, format, quiet)
+        }
         Command::Ps { id, format, args } => ps::run(&runtime, &id, format, &args),
         Command::Events { id, interval, once } => events::run(&runtime, &id, interval, once),
         Command::Update { id, resources, devices, rdt } => update::run(&runtime, &id, resources, &devices, &rdt),
-        Command::Help(_) | Command::Version | Command::Features { .. } | Command::Spec { .. } => Ok(0),
+        Command::Help(_)
+        | Command::Version
+        | Command::Features { .. }
+        | Command::Spec { .. }
+        | Command::Info
+        | Command::Completion { .. } => Ok(0),
     }
 }
 

@@ -1,7 +1,27 @@
 //! Completions for bash, zsh and fish: commands, flags, values of flags, and the names of containers, which `rrt list` tells.
 
-use crate::table::{Flag, Page, Table, Values};
+use super::table::{self, Flag, Page, Table, Values};
 use std::fmt::Write as _;
+
+/// A shell there is a completion for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Shell {
+    /// Its script for all commands.
+    pub fn script(self) -> String {
+        let table = table::read();
+        match self {
+            Shell::Bash => bash(&table),
+            Shell::Zsh => zsh(&table),
+            Shell::Fish => fish(&table),
+        }
+    }
+}
 
 fn spellings(flags: &[Flag], which: impl Fn(&Flag) -> bool) -> String {
     flags.iter().filter(|f| which(f)).flat_map(Flag::spellings).collect::<Vec<_>>().join(" ")
@@ -65,6 +85,8 @@ pub fn bash(table: &Table) -> String {
          \x20       how=(-W '{}')\n\
          \x20   elif [ $words = 0 ] && [[ ' {} ' == *\" $command \"* ]]; then\n\
          \x20       how=(-W \"$(\"${{COMP_WORDS[0]}}\" \"${{root[@]}}\" list --quiet 2>/dev/null)\")\n\
+         \x20   elif [ \"$command$words\" = completion0 ]; then\n\
+         \x20       how=(-W 'bash zsh fish')\n\
          \x20   elif [ \"$command$words\" = kill1 ]; then\n\
          \x20       how=(-W '{SIGNALS}')\n\
          \x20   fi\n\
@@ -116,6 +138,7 @@ pub fn zsh(table: &Table) -> String {
         table.commands.iter().map(|c| format!("            '{}:{}'\n", c.name, zsh_text(c.about))).collect();
     let word = |page: &Page| match page.name {
         "help" => "            '1:command:_rrt_commands'\n".to_string(),
+        "completion" => "            '1:shell:(bash zsh fish)'\n".to_string(),
         "kill" => format!("            '1:container:_rrt_containers' '2:signal:({SIGNALS})'\n"),
         "exec" => "            '1:container:_rrt_containers' '*::program: _normal'\n".into(),
         _ if page.takes_container() => "            '1:container:_rrt_containers' '*:word:'\n".into(),
@@ -161,6 +184,9 @@ pub fn fish(table: &Table) -> String {
             page.name,
             quoted(page.about)
         );
+        if page.name == "completion" {
+            out.push_str("complete -c rrt -n 'contains completion (__rrt_command)' -a 'bash zsh fish'\n");
+        }
         if page.takes_container() {
             let _ = writeln!(
                 out,

@@ -1,6 +1,6 @@
-//! The table of commands, as the documents need it.
+//! The table of commands, as completions and man pages need it.
 
-use crate::flags;
+use super::flags;
 use clap::{Arg, Command};
 
 /// The flags before the command, and the commands.
@@ -30,6 +30,7 @@ pub struct Flag {
 }
 
 /// A word that is no flag.
+#[allow(dead_code, reason = "the man pages use the rest")]
 pub struct Word {
     pub name: String,
     pub required: bool,
@@ -96,6 +97,7 @@ impl Flag {
     pub fn values(&self) -> Values {
         match (self.long.as_str(), self.value.as_deref()) {
             ("log-format", _) => Values::Of(&["text", "json"]),
+            ("shell", _) => Values::Of(&["bash", "zsh", "fish"]),
             ("format", _) => Values::Of(&["table", "json"]),
             ("log-level", _) => Values::Of(&["error", "warning", "info", "debug"]),
             ("cgroup-manager", _) => Values::Of(&["cgroupfs", "systemd", "disabled"]),
