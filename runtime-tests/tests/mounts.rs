@@ -405,6 +405,71 @@ fn a_missing_source_is_named() {
     c.assert_gone();
 }
 
+/// Two host directories, the second mounted in the first, and then both seen through the root's own path on the host.
+fn layered(c: Container) -> Container {
+    // All mount points are there: in a user namespace the container's root cannot make them in the host root's directories.
+    for directory in ["a/x", "b/again", "rootfs/mnt", "rootfs/whole", "rootfs/part"] {
+        fs::create_dir_all(c.dir.join(directory)).expect("directory");
+    }
+    fs::write(c.dir.join("a/x/file"), "a").expect("file");
+    fs::write(c.dir.join("b/file"), "b").expect("file");
+    let root = c.dir.join("rootfs").to_str().expect("UTF-8").to_owned();
+    c.mount("/mnt", "bind", "a", &["rbind"])
+        .mount("/mnt/x", "bind", "b", &["rbind"])
+        .mount(&format!("{root}/whole"), "bind", &format!("{root}/mnt"), &["rbind"])
+        .mount("/part", "bind", &format!("{root}/mnt/x"), &["bind", "ro"])
+        .mount("/mnt/x/again", "bind", &format!("{root}/whole"), &["rbind"])
+        .sh("cat /whole/x/file /part/file /mnt/x/again/x/file; touch /part/new || echo ro")
+}
+
+#[test]
+fn a_source_below_the_root_shows_the_mounts_before_it() {
+    let c = layered(Container::new());
+    let out = c.run(&[]).ok();
+    assert_eq!(out.stdout, "bbbro\n");
+}
+
+#[test]
+fn a_source_below_the_root_in_a_user_namespace() {
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let c = Container::new().namespace("user", "").with("/linux/uidMappings", map.clone());
+    let c = layered(c.with("/linux/gidMappings", map));
+    let out = c.run(&[]).ok();
+    assert_eq!(out.stdout, "bbbro\n");
+}
+
+#[test]
+fn a_missing_source_below_the_root_is_named() {
+    let c = Container::new().mount("/d", "bind", "rootfs/no/such", &["rbind"]);
+    c.create(&[]).fails(1, &["mounts", "no/such"]);
+    c.assert_gone();
+}
+
+/// What the image calls its data is a symlink: to a file of the host, to the whole `/proc` behind the masks, or out of the root.
+#[test]
+fn a_symlink_of_the_image_leads_no_source_anywhere() {
+    known!("runc", "*", "it follows them on the host");
+    for target in ["/etc", "/proc", "../../..", "proc"] {
+        for source in ["rootfs/data", "rootfs/data/sys"] {
+            let c = Container::new();
+            symlink(target, c.dir.join("rootfs/data")).expect("symlink");
+            let c = c.mount("/d", "bind", source, &["rbind"]);
+            c.create(&[]).fails(1, &["mounts[7].source", "symlink"]);
+            c.assert_gone();
+        }
+    }
+}
+
+/// With `..` it is a path of the host like any other.
+#[test]
+fn a_source_that_leaves_the_root_again_is_the_hosts() {
+    let c = Container::new();
+    fs::create_dir(c.dir.join("beside")).expect("source");
+    fs::write(c.dir.join("beside/f"), "f").expect("file");
+    let c = c.mount("/d", "bind", "rootfs/../beside", &["rbind"]).sh("cat /d/f");
+    assert_eq!(c.run(&[]).ok().stdout, "f");
+}
+
 #[test]
 fn an_unknown_type_is_named() {
     let c = Container::new().mount("/mnt", "nosuchfs", "none", &[]);

@@ -358,7 +358,8 @@ fn look_at_machine(plan: &mut Plan, program: bool, findings: &mut Findings) {
     let file_systems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     for m in &plan.mounts {
         match &m.kind {
-            MountKind::Bind { source, .. } if m.property != "NOTIFY_SOCKET" => {
+            // What lies below the root may come from an earlier mount.
+            MountKind::Bind { source, .. } if m.property != "NOTIFY_SOCKET" && m.in_root.is_none() => {
                 if let Err(e) = std::fs::metadata(source) {
                     findings.error(format!("{}.source {source:?}: {e}", m.property));
                 }

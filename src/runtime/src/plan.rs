@@ -145,6 +145,7 @@ impl Plan {
         let mut mounts = Vec::new();
         for (i, mount) in spec.mounts().iter().flatten().enumerate() {
             let mut mount = MountPlan::new(mount, i, bundle, &namespaces)?;
+            mount.place_below(&root.path);
             mount.suit_user_namespace(&namespaces, &mut warnings)?;
             mount.require_rights(unprivileged)?;
             mounts.push(mount);
@@ -294,6 +295,7 @@ fn pass_sockets(
                 ..MountOptions::default()
             },
             idmap: None,
+            in_root: None,
         });
     }
     Ok(kept)

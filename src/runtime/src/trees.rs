@@ -28,7 +28,7 @@ impl Trees {
     pub fn open(plan: &Plan) -> Result<Trees> {
         Ok(Trees {
             root: plan.root.open()?,
-            sources: mounts::open_sources(&plan.mounts, plan.root.source_propagation())?,
+            sources: mounts::open_host_sources(&plan.mounts, plan.root.source_propagation())?,
             devices: plan.dev.open_sources()?,
             null: masked_paths::open_null().doing(|| "open the host's null device".into())?,
         })
@@ -43,6 +43,7 @@ impl Trees {
         }
         for (mount, source) in plan.mounts.iter().zip(&mut self.sources) {
             if mount.idmap.is_none()
+                && mount.in_root.is_none()
                 && let Ok(locked) = mounts::open_sources(std::slice::from_ref(mount), plan.root.source_propagation())
             {
                 *source = locked.into_iter().next().flatten();

@@ -38,6 +38,9 @@ pub fn apply_all(
     for (plan, source) in mounts.iter().zip(sources) {
         match (&plan.kind, source) {
             (MountKind::Bind { .. }, Some(source)) => bind(root, plan, source)?,
+            (MountKind::Bind { recursive, .. }, None) if let Some(path) = &plan.in_root => {
+                bind(root, plan, plan.open_in_root(root, path, *recursive)?)?;
+            }
             (MountKind::Bind { .. }, None) => return Err(config(&plan.property, "has no opened source")),
             (MountKind::FileSystem { fstype, source }, _) => {
                 let new = file_system(root, plan, fstype, source.as_deref())?;

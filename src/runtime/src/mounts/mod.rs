@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod cgroup;
 pub mod idmap;
+mod in_root;
 pub mod options;
 pub mod running;
 mod user_namespace;
@@ -35,6 +36,9 @@ pub struct MountPlan {
     pub options: MountOptions,
     /// How the owners of its files are translated.
     pub idmap: Option<IdmapPlan>,
+    /// For a bind: its source below the container's own root, from there; see [`MountPlan::place_below`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_root: Option<PathBuf>,
 }
 
 /// What a mount puts in its place.
@@ -91,7 +95,7 @@ impl MountPlan {
             return Err(config(format!("{property}.options"), "tmpcopyup is for type tmpfs only"));
         }
         let idmap = idmap::plan(mount, options.idmap.as_ref(), &kind, namespaces, &property)?;
-        Ok(MountPlan { property, destination, kind, options, idmap })
+        Ok(MountPlan { property, destination, kind, options, idmap, in_root: None })
     }
 
     /// Whether it binds something of the host.
@@ -191,6 +195,15 @@ pub fn open_sources(mounts: &[MountPlan], propagation: (Propagation, bool)) -> R
             _ => Ok(None),
         })
         .collect()
+}
+
+/// [`open_sources`] without those below the container's root, which init opens at their turn.
+pub fn open_host_sources(mounts: &[MountPlan], propagation: (Propagation, bool)) -> Result<Vec<Option<Source>>> {
+    let one = |m: &MountPlan| match m.in_root {
+        Some(_) => Ok(None),
+        None => open_sources(std::slice::from_ref(m), propagation).map(|mut opened| opened.pop().flatten()),
+    };
+    mounts.iter().map(one).collect()
 }
 
 /// Opens one host path as a detached mount with the given propagation.

@@ -112,6 +112,7 @@ fn plan(mounts: &[Mount], change: Change, base: &Path) -> Result<Vec<MountPlan>>
                 kind: MountKind::Remount,
                 options: Default::default(),
                 idmap: None,
+                in_root: None,
             });
         }
         let plan = MountPlan::new(mount, i, base, &NamespacePlan::default())?;
