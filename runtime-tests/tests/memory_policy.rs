@@ -52,7 +52,7 @@ fn bad_policies_are_named() {
     known!("runc", "1.4", "memoryPolicy is runtime-spec 1.3");
     for (policy, needles) in [
         (json!({ "mode": "MPOL_BIND" }), &["linux.memoryPolicy.nodes", "MPOL_BIND needs"][..]),
-        (json!({ "mode": "MPOL_LOCAL", "nodes": "0" }), &["linux.memoryPolicy.nodes", "MPOL_LOCAL takes no"]),
+        (json!({ "mode": "MPOL_LOCAL", "nodes": "0" }), &["linux.memoryPolicy.nodes", "MPOL_LOCAL mode requires 0"]),
         (json!({ "mode": "MPOL_BIND", "nodes": "0,x" }), &["linux.memoryPolicy.nodes", "0,x"]),
         (json!({ "mode": "MPOL_NEAR", "nodes": "0" }), &["linux.memoryPolicy.mode", "MPOL_NEAR"]),
         (json!({ "nodes": "0" }), &["linux.memoryPolicy", "mode"]),
