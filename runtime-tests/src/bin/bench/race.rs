@@ -92,7 +92,8 @@ impl Race {
         found
     }
 
-    fn failed(&mut self, index: usize, error: &str) {
+    /// Tells a failure, which the exit status will tell as well.
+    pub fn failed(&mut self, index: usize, error: &str) {
         eprintln!("bench: {}: {error}", self.contenders[index].name);
         self.all_well = false;
     }

@@ -178,7 +178,7 @@ pub fn many(race: &mut Race) {
             })
         };
         sizes.push(size.unwrap_or_else(|error| {
-            eprintln!("bench: {error}");
+            race.failed(index, &error);
             None
         }));
         later.push(samples);
@@ -201,17 +201,20 @@ fn one_more(contender: &Contender) -> Result<[f64; 3]> {
 
 fn crowd(contender: &Contender, rounds: usize) -> Result<(Vec<[f64; 3]>, f64)> {
     let id = |number: usize| format!("bench-crowd-{number}");
-    for number in 0..MANY {
+    let create = |number: usize| {
         contender.make("crowd", "/bin/pause", |config| {
             let group = config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
             config["linux"]["cgroupsPath"] = json!(format!("{group}-{number}"));
         })?;
-        contender.runtime("create", &["--bundle", &contender.bundle("crowd"), &id(number)])?;
-    }
-    let samples = (0..rounds).map(|_| one_more(contender)).collect::<Result<Vec<_>>>();
+        contender.runtime("create", &["--bundle", &contender.bundle("crowd"), &id(number)])
+    };
+    let made = (0..MANY).try_for_each(|number| create(number).map(drop));
+    let samples = made.and_then(|()| (0..rounds).map(|_| one_more(contender)).collect::<Result<Vec<_>>>());
     let size = size_of(&contender.state());
-    for number in 0..MANY {
-        contender.runtime("delete", &["--force", &id(number)])?;
+    // After a failure some are not there.
+    let deleted = (0..MANY).try_for_each(|number| contender.runtime("delete", &["--force", &id(number)]).map(drop));
+    if samples.is_ok() {
+        deleted?;
     }
     Ok((samples?, size as f64 / 1024.0 / MANY as f64))
 }
