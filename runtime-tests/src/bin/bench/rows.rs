@@ -52,7 +52,7 @@ pub fn life(race: &mut Race) {
         let create = contender
             .runtime("create", &["--bundle", &contender.bundle("true"), "--pid-file", &pid_file, "bench-life"])?;
         let start = contender.runtime("start", &["bench-life"])?;
-        until_gone(&pid(&pid_file)?);
+        until_ended(&pid(&pid_file)?);
         Ok(create.and(start).and(contender.runtime("delete", &["bench-life"])?))
     });
     race.print_times("create + start + delete", &life);
@@ -284,10 +284,12 @@ fn pid(file: &str) -> Result<String> {
     fs::read_to_string(file).map(|text| text.trim().to_owned()).map_err(|error| format!("{file}: {error}"))
 }
 
-/// Until the process is reaped, two seconds at most.
-fn until_gone(pid: &str) {
+/// Until the process has ended, two seconds at most; whoever is to reap it may be slow.
+fn until_ended(pid: &str) {
     let end = Instant::now() + Duration::from_secs(2);
-    while Path::new("/proc").join(pid).exists() && Instant::now() < end {
+    let stat = Path::new("/proc").join(pid).join("stat");
+    let lives = || fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z "));
+    while lives() && Instant::now() < end {
         std::thread::sleep(Duration::from_micros(200));
     }
 }
