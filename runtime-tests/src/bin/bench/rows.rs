@@ -1,5 +1,6 @@
 //! The rows of the table.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -155,11 +156,26 @@ fn difference(
         contender.make("changed", "/bin/true", |config| changed = change(contender, config))?;
         changed.map(|()| 0.0)
     });
-    let ready = |contender: &Contender| Ok((contender.run()?, contender.run_bundle("changed")?));
-    let pairs = race.runtimes(race.rounds, ready);
-    let medians: Vec<Option<f64>> = median_of(&pairs, |(plain, changed)| milliseconds(changed) - milliseconds(plain));
-    let share = |(median, made): (&Option<f64>, &Option<f64>)| made.and(*median).map(|ms| ms * scale / count as f64);
-    race.print(what, unit, &medians.iter().zip(&both).map(share).collect::<Vec<_>>());
+    // Each of the two comes first as often as the other: whoever comes after another contender's container waits for its end.
+    let turns = Cell::new(0);
+    let in_turns = |contender: &Contender| {
+        turns.set(turns.get() + 1);
+        if turns.get() % 2 == 0 {
+            let plain = contender.run()?;
+            return Ok((plain, contender.run_bundle("changed")?));
+        }
+        let changed = contender.run_bundle("changed")?;
+        Ok((contender.run()?, changed))
+    };
+    let pairs = race.runtimes(race.rounds, in_turns);
+    let plain = median_of(&pairs, |(plain, _)| milliseconds(plain));
+    let changed = median_of(&pairs, |(_, changed)| milliseconds(changed));
+    let share = |index: usize| {
+        both[index]
+            .and(changed[index].zip(plain[index]))
+            .map(|(changed, plain)| (changed - plain) * scale / count as f64)
+    };
+    race.print(what, unit, &(0..both.len()).map(share).collect::<Vec<_>>());
 }
 
 /// With a thousand containers alive: the next one, and the questions.
