@@ -203,14 +203,11 @@ fn process_document_sets_oom_score_adj() {
 /// The document says what it says; what it leaves out is the container's, as in runc.
 #[test]
 fn process_document_without_confinement_gets_the_containers() {
-    let limits = json!([{ "type": "RLIMIT_CORE", "soft": 4, "hard": 6 }]);
-    let c = Container::new().idle().caps(&["CAP_KILL", "CAP_CHOWN"]).with("/process/oomScoreAdj", json!(321));
-    let c = c.with("/process/rlimits", limits).up();
+    let c = Container::new().idle().caps(&["CAP_KILL", "CAP_CHOWN"]).with("/process/oomScoreAdj", json!(321)).up();
     let process =
         json!({ "args": ["guest", "report"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 } });
     let report = c.exec(&["--process", &process_file(&c, &process)], &[]).ok().json();
     assert_eq!(report["oom_score_adj"], 321);
-    assert_eq!(report["rlimits"]["RLIMIT_CORE"], json!([4, 6]));
     for set in ["bounding", "permitted", "effective"] {
         assert_eq!(report["caps"][set], json!(["CAP_CHOWN", "CAP_KILL"]), "{set}");
     }

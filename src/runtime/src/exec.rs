@@ -370,9 +370,6 @@ fn with_the_containers(mut process: Process, state: &State) -> Result<Process> {
     if process.oom_score_adj().is_none() {
         process.set_oom_score_adj(own.oom_score_adj());
     }
-    if process.rlimits().as_deref().is_none_or(<[_]>::is_empty) {
-        process.set_rlimits(own.rlimits().clone());
-    }
     if process.scheduler().is_none() {
         process.set_scheduler(own.scheduler().clone());
     }
