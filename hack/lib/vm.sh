@@ -91,6 +91,8 @@ vm_wait() {
         [ $((SECONDS - begin)) -lt $vm_patience ] || { tail -n 40 "$vm/console.log" >&2; die "no answer from the machine after $vm_patience s"; }
         sleep 1
     done
+    # While systemd still starts units it takes controllers off slices in which the tests have their cgroups.
+    vm_ssh root 127.0.0.1 timeout 120 systemctl is-system-running --wait </dev/null >/dev/null || true
     say "the machine answers after $((SECONDS - begin)) s"
 }
 

@@ -230,13 +230,18 @@ fn create_group(group: &PlannedGroup, rights: Rights, made: &mut Made) -> Result
             dir.open_file("cgroup.procs", rrt_sys::OFlags::WRONLY).doing(MAKE)?;
         }
     }
-    let refused = hand_down(group, &dir)?;
+    let mut refused = hand_down(group, &dir)?;
     if group.is_cpuset_v1() {
         inherit_cpuset(group, &dir, fresh)?;
     }
-    for one in &group.settings {
-        setting::apply(&dir, one, fresh).map_err(|e| explain(e, &refused))?;
+    let set = || group.settings.iter().try_for_each(|one| setting::apply(&dir, one, fresh));
+    let mut done = set();
+    if group.version == Version::V2 && done.as_ref().is_err_and(|e| e.errno() == Some(libc::ENOENT)) {
+        // A systemd that starts or ends a unit beside ours takes the controllers off again that none of its own needs.
+        refused = hand_down(group, &dir)?;
+        done = set();
     }
+    done.map_err(|e| explain(e, &refused))?;
     let done = match &group.devices {
         Some(Devices::V1(_)) => write_device_lines(group, &dir),
         Some(Devices::V2 { program, required }) => match filter_devices(&dir, program, fresh) {
