@@ -44,9 +44,9 @@ impl Trees {
         for (mount, source) in plan.mounts.iter().zip(&mut self.sources) {
             if mount.idmap.is_none()
                 && mount.in_root.is_none()
-                && let Ok(locked) = mounts::open_sources(std::slice::from_ref(mount), plan.root.source_propagation())
+                && let Ok(locked) = mount.open_source(plan.root.source_propagation())
             {
-                *source = locked.into_iter().next().flatten();
+                *source = locked;
             }
         }
     }

@@ -62,6 +62,11 @@ impl Found {
         Some(())
     }
 
+    fn list(&mut self, name: &'static str, text: &str) -> Option<()> {
+        self.set(name, bits(text)?);
+        Some(())
+    }
+
     /// One more device of a list like `IOReadBandwidthMax`; the last value for a device counts.
     fn device(&mut self, name: &'static str, number: &str, value: u64) {
         let entry = Value::Struct(vec![Value::Str(format!("/dev/block/{number}")), Value::Uint64(value)]);
@@ -203,14 +208,8 @@ fn v2(write: &Write, systemd: u32, new: bool, to: &mut Found) -> Option<()> {
             }
             Some(())
         }
-        "cpuset.cpus" => {
-            to.set("AllowedCPUs", bits(value)?);
-            Some(())
-        }
-        "cpuset.mems" => {
-            to.set("AllowedMemoryNodes", bits(value)?);
-            Some(())
-        }
+        "cpuset.cpus" => to.list("AllowedCPUs", value),
+        "cpuset.mems" => to.list("AllowedMemoryNodes", value),
         "io.max" => io_max(value, to),
         "io.weight" => io_weight(value, to),
         // systemd writes bfq's weight itself, from the general one.
@@ -272,14 +271,8 @@ fn v1(write: &Write, to: &mut Found) -> Option<()> {
             to.quota = Some(amount(value)?);
             Some(())
         }
-        "cpuset.cpus" => {
-            to.set("AllowedCPUs", bits(value)?);
-            Some(())
-        }
-        "cpuset.mems" => {
-            to.set("AllowedMemoryNodes", bits(value)?);
-            Some(())
-        }
+        "cpuset.cpus" => to.list("AllowedCPUs", value),
+        "cpuset.mems" => to.list("AllowedMemoryNodes", value),
         "blkio.weight" => to.limit("BlockIOWeight", value),
         "blkio.weight_device" => {
             let (device, weight) = value.split_once(' ')?;

@@ -29,6 +29,19 @@ impl Peer {
         Peer::times(1, serve)
     }
 
+    /// The first time the call is read, and its answer lost; the second time `answer` gives it.
+    fn with_a_lost_answer(answer: impl Fn(&mut Server, u32) + Send + 'static) -> Peer {
+        let first = AtomicU32::new(0);
+        Peer::times(2, move |stream| {
+            let mut server = Server::new(stream);
+            if first.fetch_add(1, Ordering::Relaxed) == 0 {
+                while server.next().is_some_and(|(m, _)| m.member != "StartTransientUnit") {}
+                return;
+            }
+            server.serve(|server, _, serial| answer(server, serial));
+        })
+    }
+
     fn times(connections: usize, serve: impl Fn(UnixStream) + Send + 'static) -> Peer {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("rrt-bus-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -268,32 +281,17 @@ fn a_job_that_fails_is_an_error() {
 
 #[test]
 fn a_bus_that_restarts_is_asked_again() {
-    let first = AtomicU32::new(0);
-    let peer = Peer::times(2, move |stream| {
-        let mut server = Server::new(stream);
-        if first.fetch_add(1, Ordering::Relaxed) == 0 {
-            // The call is read, and its answer lost.
-            while server.next().is_some_and(|(m, _)| m.member != "StartTransientUnit") {}
-            return;
-        }
-        server.serve(|server, _, serial| {
-            server.reply(serial, &[Value::Path("/job/2".into())]);
-            server.job_removed("/job/2", "done");
-        });
+    let peer = Peer::with_a_lost_answer(|server, serial| {
+        server.reply(serial, &[Value::Path("/job/2".into())]);
+        server.job_removed("/job/2", "done");
     });
     peer.connect(LATE).start(&unit(), 1, || false).unwrap();
 }
 
 #[test]
 fn after_a_lost_answer_the_unit_that_exists_is_ours() {
-    let first = AtomicU32::new(0);
-    let peer = Peer::times(2, move |stream| {
-        let mut server = Server::new(stream);
-        if first.fetch_add(1, Ordering::Relaxed) == 0 {
-            while server.next().is_some_and(|(m, _)| m.member != "StartTransientUnit") {}
-            return;
-        }
-        server.serve(|server, _, serial| server.refuse(serial, "org.freedesktop.systemd1.UnitExists", "x"));
+    let peer = Peer::with_a_lost_answer(|server, serial| {
+        server.refuse(serial, "org.freedesktop.systemd1.UnitExists", "x");
     });
     peer.connect(LATE).start(&unit(), 1, || true).unwrap();
 }

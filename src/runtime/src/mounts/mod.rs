@@ -186,24 +186,22 @@ pub struct Source {
 /// Propagation is what `/` has in the container (`rootfsPropagation`, slave by default), as it would be for a bind made
 /// inside: without it a mount made in the container would appear on the host, where sources usually lie on shared mounts.
 pub fn open_sources(mounts: &[MountPlan], propagation: (Propagation, bool)) -> Result<Vec<Option<Source>>> {
-    mounts
-        .iter()
-        .map(|m| match &m.kind {
-            MountKind::Bind { source, recursive } => open_source(source, *recursive, propagation)
-                .map_err(|e| m.explain(format!("{}.source {source:?}", m.property), e))
-                .map(Some),
-            _ => Ok(None),
-        })
-        .collect()
+    mounts.iter().map(|m| m.open_source(propagation)).collect()
 }
 
 /// [`open_sources`] without those below the container's root, which init opens at their turn.
 pub fn open_host_sources(mounts: &[MountPlan], propagation: (Propagation, bool)) -> Result<Vec<Option<Source>>> {
-    let one = |m: &MountPlan| match m.in_root {
-        Some(_) => Ok(None),
-        None => open_sources(std::slice::from_ref(m), propagation).map(|mut opened| opened.pop().flatten()),
-    };
-    mounts.iter().map(one).collect()
+    mounts.iter().map(|m| if m.in_root.is_some() { Ok(None) } else { m.open_source(propagation) }).collect()
+}
+
+impl MountPlan {
+    /// One of [`open_sources`].
+    pub fn open_source(&self, propagation: (Propagation, bool)) -> Result<Option<Source>> {
+        let MountKind::Bind { source, recursive } = &self.kind else { return Ok(None) };
+        open_source(source, *recursive, propagation)
+            .map_err(|e| self.explain(format!("{}.source {source:?}", self.property), e))
+            .map(Some)
+    }
 }
 
 /// Opens one host path as a detached mount with the given propagation.

@@ -184,9 +184,9 @@ fn reopen(
         namespace::join_process(token, container, kind::USER).doing(doing)?;
         namespace::unshare(token, kind::MOUNT).doing(doing)?;
         for plan in plans {
-            let source = match open_sources(std::slice::from_ref(plan), (Propagation::Slave, true)) {
+            let source = match plan.open_source((Propagation::Slave, true)) {
                 Err(e) if unprivileged => return Err(e),
-                opened => opened.ok().and_then(|mut list| list.pop().flatten()),
+                opened => opened.ok().flatten(),
             };
             childs_end.send(&Frame::Go, source.as_ref().map(|s| s.tree.as_fd()))?;
         }
