@@ -196,10 +196,11 @@ containerd_check_many_at_once() {
 }
 
 containerd_check_checkpoint_restore() {
-    local counting='i=0; while :; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/n; sleep 0.02; done' file n
+    # The number is a symlink's target: criu wants every file that is open for writing back as it was.
+    local counting='i=0; while :; do i=$((i+1)); ln -sfn $i /tmp/m; mv /tmp/m /tmp/n; sleep 0.02; done' file n
     box_run -d c1 sh -c "$counting"
     file=/proc/$(task_pid c1)/root/tmp/n
-    until_true test -s "$file"
+    until_true test -L "$file"
     sleep 0.5
     # With its file system's changes and its memory, as an image.
     box_ctr container checkpoint --rw --task c1 localhost/saved:latest
@@ -208,9 +209,9 @@ containerd_check_checkpoint_restore() {
     box_ctr container restore --rw --live c2 localhost/saved:latest
     until_true task_is c2 RUNNING
     file=/proc/$(task_pid c2)/root/tmp/n
-    n=$(cat "$file")
+    n=$(readlink "$file")
     [ "$n" -gt 10 ]
     until_true above "$file" "$n"
 }
 
-above() { [ "$(cat "$1")" -gt "$2" ]; }
+above() { [ "$(readlink "$1")" -gt "$2" ]; }

@@ -248,10 +248,11 @@ podman_check_many_at_once() {
     same "$(box_podman ps -aq)" ''
 }
 
-# A shell that counts in a variable: restored, it goes on; started anew, it begins at 1.
-counting='i=0; while :; do i=$((i+1)); echo $i >/tmp/new; mv /tmp/new /tmp/n; sleep 0.02; done'
+# A shell that counts in a variable: restored, it goes on; started anew, it begins at 1. The number is a symlink's
+# target: criu wants every file that is open for writing back as it was.
+counting='i=0; while :; do i=$((i+1)); ln -sfn $i /tmp/m; mv /tmp/m /tmp/n; sleep 0.02; done'
 
-podman_count_above() { [ "$(box_podman exec "$1" cat /tmp/n)" -gt "$2" ]; }
+podman_count_above() { [ "$(box_podman exec "$1" readlink /tmp/n)" -gt "$2" ]; }
 
 podman_check_checkpoint_restore() {
     local n
@@ -261,7 +262,7 @@ podman_check_checkpoint_restore() {
     same "$(pinspect c1 '{{.State.Status}}')" exited
     box_podman container restore c1
     same "$(pinspect c1 '{{.State.Status}}')" running
-    n=$(box_podman exec c1 cat /tmp/n)
+    n=$(box_podman exec c1 readlink /tmp/n)
     [ "$n" -ge 20 ]
     until_true podman_count_above c1 "$n"
     # Moved: another container from an archive, with a root file system of its own.
