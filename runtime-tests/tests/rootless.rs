@@ -717,3 +717,38 @@ fn a_joined_user_namespace() {
         assert_eq!(report["namespaces"][kind] == its, same, "{kind}");
     }
 }
+
+/// As under rootless podman: the runtime is root of a user namespace, to which its own other namespaces do not belong, so it cannot come
+/// back to them from those of a container.
+#[test]
+fn namespaces_of_another_container_are_joined_from_a_user_namespace() {
+    let pod = rootless().idle().up();
+    let pid = pod.pid();
+    let inside = format!("X=y nsenter --user --preserve-credentials --target {pid} unshare --mount");
+    let beside = |kinds: &[(&str, &str)]| {
+        let c = rootless().without_mount("/sys").without_mount("/sys/fs/cgroup").without_mount("/dev/mqueue");
+        kinds.iter().fold(c, |c, (kind, file)| c.namespace(kind, &format!("/proc/{pid}/ns/{file}")))
+    };
+    let check = |c: &Container, shared: &[&str], others: &[&str]| {
+        c.write_config();
+        let report = call_with(c, &inside, "", "run", &[]).ok().json();
+        for (kind, same) in shared.iter().map(|k| (k, true)).chain(others.iter().map(|k| (k, false))) {
+            let its: Value = json!(fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("namespace link"));
+            assert_eq!(report["namespaces"][*kind] == its, same, "{kind} {report}");
+        }
+        assert_eq!(report["uids"][0], 0);
+    };
+    let mut c = beside(&[("pid", "pid"), ("network", "net"), ("ipc", "ipc")]);
+    c.remove_namespace("user");
+    let linux = c.config["linux"].as_object_mut().expect("linux");
+    linux.remove("uidMappings");
+    linux.remove("gidMappings");
+    check(&c, &["pid", "net", "ipc", "user"], &["mnt", "uts"]);
+    // With a user namespace of its own below that one.
+    let one = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+    let c = beside(&[("network", "net"), ("ipc", "ipc")]);
+    let c = c.with("/linux/uidMappings", one.clone()).with("/linux/gidMappings", one);
+    check(&c, &["net", "ipc"], &["mnt", "uts", "user", "pid"]);
+    // Of `exec` as well.
+    assert_eq!(pod.exec_report(&[])["uids"][0], 0);
+}

@@ -178,13 +178,14 @@ impl Runtime {
         // No process of a namespace that init joins may look into it (CVE-2016-9962).
         rrt_sys::process::set_dumpable(false).doing(|| "close our /proc files".into())?;
         // Some namespaces init has to be born in; we come back from them, because our hooks belong on the host.
-        let (inherited, namespaces): (Vec<_>, Vec<_>) =
-            namespaces.into_iter().partition(|(j, _)| is_inherited(plan, j));
+        let (inherited, namespaces): (Vec<_>, Vec<_>) = namespaces
+            .into_iter()
+            .partition(|(j, _)| !plan.in_user_namespace && plan.namespaces.inherited & j.kind != 0);
         let way_back = enter_namespaces(&token, &inherited)?;
         let init =
             Init { plan, token: &token, channel: childs_end, gate, trees, namespaces, hook_output, state: &state };
         // Namespaces that have to belong to a joined user namespace are made by the child, once it is in there.
-        let new = if plan.namespaces.needs_second_clone() { 0 } else { plan.namespaces.cloned };
+        let new = if plan.namespaces.second_clone { 0 } else { plan.namespaces.cloned };
         let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
         score.take_back();
         let child = made.init.insert(child.map_err(|e| crate::oom::explain(cannot_clone(new, e), &state.cgroup()))?);
@@ -468,16 +469,6 @@ pub fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Re
         }
     }
     Ok(())
-}
-
-/// Whether init is born in a joined namespace instead of joining it itself: a pid namespace can only be entered so, and beside a
-/// user namespace all of them are, because they may belong to another one, in which init has no rights. Rootless it is the other way
-/// round: only in a user namespace that it has joined has anybody a right.
-fn is_inherited(plan: &Plan, joined: &Joined) -> bool {
-    if plan.unprivileged {
-        return false;
-    }
-    joined.kind == kind::PID || (plan.user_namespace() && !matches!(joined.kind, kind::USER | kind::MOUNT | kind::TIME))
 }
 
 /// Joins namespaces for the children to come; returns our own, to come back to.

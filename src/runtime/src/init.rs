@@ -47,18 +47,22 @@ pub struct Init<'a> {
 impl Init<'_> {
     /// Becomes the container's program.
     pub fn run(mut self) -> Infallible {
-        let Err(error) = match self.plan.namespaces.needs_second_clone() {
-            true => self.enter_user_namespace(),
+        let Err(error) = match self.plan.namespaces.second_clone {
+            true => self.enter_namespaces(),
             false => self.sequence(),
         };
         report_and_exit(&self.channel, error)
     }
 
-    /// The namespaces that init will make belong to the user namespace it joins; see [`crate::rebirth`].
-    fn enter_user_namespace(&mut self) -> Result<Infallible> {
+    /// Enters what init has to be born in; see [`crate::rebirth`]. The namespaces that it will make belong to the user namespace.
+    fn enter_namespaces(&mut self) -> Result<Infallible> {
         process::set_parent_death_signal(9).doing(|| "bind init to its parent".into())?;
         process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
         self.await_cgroup()?;
+        // Those that the parent has not entered for us, with the rights of the runtime's own user namespace.
+        let inherited = self.plan.namespaces.inherited;
+        self.join(|j| j.kind & inherited != 0)?;
+        self.namespaces.retain(|(j, _)| j.kind & inherited == 0);
         self.join(|j| j.kind == kind::USER)?;
         self.join(|j| j.kind == kind::PID)?;
         // The socket is taken out for the time being: the sequence changes it once it runs.
@@ -74,7 +78,7 @@ impl Init<'_> {
         signal::reset().doing(|| "reset signals".into())?;
         // First of all, drop what fork has copied: the parent's lock, its end of our socket, anything of its caller's
         // that was not close-on-exec (CVE-2024-21626).
-        if !plan.namespaces.needs_second_clone() {
+        if !plan.namespaces.second_clone {
             process::close_all_but(&self.own_fds()).doing(|| "close inherited fds".into())?;
             self.await_cgroup()?;
         }
@@ -89,7 +93,7 @@ impl Init<'_> {
             self.channel.ask(Turn::MapIds, None)?;
             process::set_dumpable(false).doing(|| "close our /proc files".into())?;
         }
-        if !plan.namespaces.needs_second_clone() {
+        if !plan.namespaces.second_clone {
             self.join(|j| j.kind == kind::USER)?;
         }
         // The slowest step of all; meanwhile the parent makes the v1 cgroups.

@@ -51,6 +51,12 @@ pub struct NamespacePlan {
     pub unshared: i32,
     /// Existing ones, to be joined by path; a user namespace first, because it gives the right to join the others.
     pub joined: Vec<Joined>,
+    /// Those of `joined` that init is born in instead of joining them.
+    #[serde(skip)]
+    pub inherited: i32,
+    /// Whether init is born by a process that has joined namespaces for it, see [`crate::rebirth`].
+    #[serde(skip)]
+    pub second_clone: bool,
     /// The text of `/proc/PID/uid_map`; empty without a new user namespace.
     pub uid_map: String,
     /// The text of `/proc/PID/gid_map`.
@@ -143,10 +149,23 @@ impl NamespacePlan {
         self.is_new(kind) || self.is_joined(kind)
     }
 
-    /// Whether a pid namespace has to be entered from a user namespace that is joined: only the children of a process in that one are
-    /// born in it, or in a new one that belongs to it.
-    pub fn needs_second_clone(&self) -> bool {
-        self.is_joined(kind::USER) && (self.cloned != 0 || self.is_joined(kind::PID))
+    /// Decides who enters the joined namespaces, and where a process more is needed for it.
+    ///
+    /// A pid namespace can only be entered by being born in it, and beside a user namespace all of them are, because they may belong to
+    /// another one, in which init has no rights. Without privileges it is the other way round: only in a user namespace that it has
+    /// joined has anybody a right.
+    ///
+    /// The parent enters what init is to be born in, and comes back, because its hooks belong on the host. From inside of a user
+    /// namespace (rootless podman) there is no way back: the host's own namespaces belong to the host. Then a process in between
+    /// enters them, as it does where only the children of a process in a joined user namespace are born in its namespaces.
+    pub fn plan_entry(&mut self, unprivileged: bool, in_user_namespace: bool) {
+        if !unprivileged {
+            let beside_user = self.has(kind::USER);
+            let born = |k: i32| k == kind::PID || beside_user && !matches!(k, kind::USER | kind::MOUNT | kind::TIME);
+            self.inherited = self.joined.iter().map(|j| j.kind).filter(|k| born(*k)).fold(0, |bits, k| bits | k);
+        }
+        let children_of_joined = self.is_joined(kind::USER) && (self.cloned != 0 || self.is_joined(kind::PID));
+        self.second_clone = children_of_joined || in_user_namespace && self.inherited != 0;
     }
 
     /// Checks that a namespace a property acts on belongs to the container, not to the host.
@@ -272,13 +291,31 @@ mod tests {
         assert_eq!(p.joined[0].property, "linux.namespaces[2].path");
     }
 
+    /// Bits of those that init is born in, and whether a process in between is needed for it: for root, in a user namespace, as a user.
+    fn entry(json: &str) -> [(i32, bool); 3] {
+        [(false, false), (false, true), (true, false)].map(|(unprivileged, in_user_namespace)| {
+            let mut p = plan(json).unwrap();
+            p.plan_entry(unprivileged, in_user_namespace);
+            (p.inherited, p.second_clone)
+        })
+    }
+
     #[test]
     fn new_namespaces_belong_to_a_joined_user_namespace() {
-        let p = plan(r#"{"namespaces":[{"type":"mount"},{"type":"pid"},{"type":"user","path":"/u"}]}"#).unwrap();
-        assert!(p.needs_second_clone());
+        let all = |expected| [(0, expected); 3];
+        let json = r#"{"namespaces":[{"type":"mount"},{"type":"pid"},{"type":"user","path":"/u"}]}"#;
+        assert_eq!(entry(json), all(true));
         // This one is made once init is in the user namespace.
-        let p = plan(r#"{"namespaces":[{"type":"mount"},{"type":"user","path":"/u"}]}"#).unwrap();
-        assert!(!p.needs_second_clone() && p.is_new(kind::MOUNT));
+        assert_eq!(entry(r#"{"namespaces":[{"type":"mount"},{"type":"user","path":"/u"}]}"#), all(false));
+    }
+
+    #[test]
+    fn nobody_comes_back_to_the_hosts_namespaces_from_a_user_namespace() {
+        let json = r#"{"namespaces":[{"type":"mount"},{"type":"pid","path":"/p"},{"type":"ipc","path":"/i"}]}"#;
+        assert_eq!(entry(json), [(kind::PID, false), (kind::PID, true), (0, false)]);
+        let json = r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/n"},{"type":"time","path":"/t"},{"type":"user"}],
+            "uidMappings":[{"containerID":0,"hostID":0,"size":1}],"gidMappings":[{"containerID":0,"hostID":0,"size":1}]}"#;
+        assert_eq!(entry(json), [(kind::NETWORK, false), (kind::NETWORK, true), (0, false)]);
     }
 
     #[test]

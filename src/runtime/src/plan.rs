@@ -119,7 +119,7 @@ impl Plan {
         check_version(spec)?;
         let linux =
             spec.linux().as_ref().ok_or_else(|| config("linux", "missing; this runtime makes Linux containers"))?;
-        let namespaces = NamespacePlan::new(linux)?;
+        let mut namespaces = NamespacePlan::new(linux)?;
         let process =
             spec.process().as_ref().ok_or_else(|| config("process", "missing; it names the program to run"))?;
         let grantable = Grantable::new(host.capabilities, namespaces.has(kind::USER), host.lsm);
@@ -133,6 +133,7 @@ impl Plan {
         process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
         let unprivileged = is_unprivileged(host.capabilities);
         require_user_namespace(&namespaces, unprivileged, host)?;
+        namespaces.plan_entry(unprivileged, host.in_user_namespace);
         let id_maps = Writers::new(&namespaces, host);
         id_maps.check_groups(&process)?;
         process.seccomp = match (raw_filter::plan(&annotations)?, linux.seccomp()) {
@@ -393,7 +394,7 @@ fn turns(
     if cgroup.unit.is_some() {
         turns.push(Turn::Cgroup);
     }
-    if ns.needs_second_clone() {
+    if ns.second_clone {
         turns.push(Turn::Born);
     }
     if ns.is_new(kind::USER) {
