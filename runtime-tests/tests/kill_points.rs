@@ -4,7 +4,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use runtime_tests::{Background, Container, Output, known, leftovers, run, skip, until};
+use runtime_tests::{Background, Container, Output, known, leftovers, private_mounts, run, skip, until};
+use serde_json::json;
 
 /// One operation that is killed, on a container made by `before`.
 struct Operation {
@@ -14,16 +15,26 @@ struct Operation {
     before: fn() -> Container,
 }
 
-const OPERATIONS: [Operation; 5] = [
+const OPERATIONS: [Operation; 6] = [
     Operation { command: "create", flags: &[], rest: &[], before: written },
     Operation { command: "run", flags: &["--detach"], rest: &[], before: written },
     Operation { command: "start", flags: &[], rest: &[], before: created },
     Operation { command: "exec", flags: &[], rest: &["sleep", "0.01"], before: running },
     Operation { command: "delete", flags: &["--force"], rest: &[], before: running },
+    Operation { command: "create", flags: &[], rest: &[], before: mounted_on_the_host },
 ];
 
 fn written() -> Container {
     let c = Container::new().idle();
+    c.write_config();
+    c
+}
+
+/// Without a mount namespace.
+fn mounted_on_the_host() -> Container {
+    private_mounts();
+    let mut c = Container::new().idle().with("/linux/maskedPaths", json!([])).with("/linux/readonlyPaths", json!([]));
+    c.remove_namespace("mount");
     c.write_config();
     c
 }
@@ -132,6 +143,7 @@ kill_points! {
     start_after_delays start_at_system_calls 2
     exec_after_delays exec_at_system_calls 3
     delete_after_delays delete_at_system_calls 4
+    create_on_the_host_after_delays create_on_the_host_at_system_calls 5
 }
 
 /// What only the container's init calls, so that strace counts its calls and not the parent's.

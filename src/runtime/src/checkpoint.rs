@@ -58,6 +58,10 @@ impl Runtime {
         let dir = StateDir::open(&self.root, &options.id)?;
         let state = dir.require()?;
         require_root()?;
+        if state.host_root.is_some() {
+            let problem = "it has no mount namespace, and criu would take the host's for its own";
+            return Err(Error::Status(format!("container {:?} cannot be checkpointed: {problem}", options.id)));
+        }
         let status = state.status(&dir);
         if !matches!(status, Status::Running | Status::Paused) {
             let hint = "only a running or paused one can be saved";

@@ -3,12 +3,14 @@
 use crate::error::{Doing, Error, InFile, Result, config};
 use crate::facts::HostFacts;
 use crate::handshake::{Channel, Turn};
+use crate::host_root::HostRoot;
 use crate::init::Init;
 use crate::intel_rdt::{IntelRdtPlan, SavedIntelRdt};
 use crate::launch::{self, Attend, Endpoints};
 use crate::namespaces::{Joined, kind, name};
 use crate::net_devices::{self, Moved};
 use crate::plan::Plan;
+use crate::rootfs::Entry;
 use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
 use crate::time::Rfc3339;
 use crate::trees::Trees;
@@ -48,6 +50,8 @@ pub struct Made {
     pub intel_rdt: Option<SavedIntelRdt>,
     /// Network devices that have moved.
     pub net_devices: Option<Moved>,
+    /// The container's mounts, if they are the host's.
+    pub host_root: Option<HostRoot>,
 }
 
 impl Runtime {
@@ -147,6 +151,10 @@ impl Runtime {
 
         // What will exist is written down before it does.
         let mut state = plan_state(plan, process, facts);
+        if let (Entry::Chroot, Some(trees)) = (plan.root.entry, &trees) {
+            state.host_root = Some(HostRoot::new(trees.root.as_fd(), &plan.root.path)?);
+            made.host_root.clone_from(&state.host_root);
+        }
         state.intel_rdt = plan.intel_rdt.as_ref().map(IntelRdtPlan::locate).transpose()?;
         dir.write(&state)?;
         if let (Some(plan), Some(rdt)) = (&plan.intel_rdt, &state.intel_rdt) {
@@ -313,7 +321,7 @@ impl Attend for Answers<'_> {
                 self.state.init = Some(InitProcess::of(child.pid)?);
                 self.dir.write(self.state)
             }
-            Turn::JoinCgroups | Turn::Console | Turn::Limits => Ok(()),
+            Turn::JoinCgroups | Turn::HostMounts | Turn::Console | Turn::Limits => Ok(()),
         }
     }
 }
@@ -332,6 +340,9 @@ impl Made {
                 Ok(()) => cgroup.unmake(),
                 Err(e) => log::warn(format!("after a failure: {e}")),
             }
+        }
+        if let Some(Err(e)) = self.host_root.map(|root| root.unmount()) {
+            log::warn(format!("after a failed create: {e}"));
         }
         if let Some(Err(e)) = self.intel_rdt.map(|rdt| rdt.remove()) {
             log::warn(format!("after a failed create: {e}"));
@@ -415,6 +426,7 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
         memory_policy: plan.memory_policy.clone(),
         seccomp: plan.process.seccomp.clone(),
         intel_rdt: None,
+        host_root: None,
         keyring: plan.keyring.clone(),
         cgroup: plan.cgroup.saved(),
         device_rules: plan.device_rules.clone(),
@@ -456,15 +468,16 @@ pub fn refuse_host_settings(plan: &Plan, namespaces: &[(Joined, OwnedFd)]) -> Re
             None if joined.kind == kind::UTS && plan.hostname.is_some() => "hostname".into(),
             None if joined.kind == kind::UTS && plan.domainname.is_some() => "domainname".into(),
             None if joined.kind == kind::NETWORK && !plan.net_devices.is_empty() => "linux.netDevices".into(),
+            // Its `/` would be changed for everybody.
+            None if joined.kind == kind::MOUNT => "linux.namespaces".into(),
             None => continue,
         };
-        let file = kind::ALL.iter().find(|(k, ..)| *k == joined.kind).map_or("", |(.., file)| file);
-        let own =
-            path::open(&Path::new("/proc/self/ns").join(file), OFlags::RDONLY).doing(|| joined.property.clone())?;
+        let own = own_namespace(joined.kind).doing(|| joined.property.clone())?;
         let id = |fd: &OwnedFd| path::fstat(fd).map(|st| (st.st_dev, st.st_ino)).doing(|| joined.property.clone());
         if id(fd)? == id(&own)? {
+            let cure = if joined.kind == kind::MOUNT { "the entry, to share it" } else { "one of them" };
             let problem =
-                format!("{} is the host's own {} namespace; remove one of them", joined.property, name(joined.kind));
+                format!("{} is the host's own {} namespace; remove {cure}", joined.property, name(joined.kind));
             return Err(config(setting, problem));
         }
     }

@@ -92,6 +92,9 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
         None if cgroup.has_unit() => {}
         None => cgroup.delete(KILL_TIMEOUT)?,
     }
+    if let Some(root) = &state.host_root {
+        root.unmount()?;
+    }
     if let Some(rdt) = &state.intel_rdt {
         rdt.remove()?;
     }

@@ -8,6 +8,7 @@ use crate::error::{Doing, Error, InFile, Result};
 use crate::facts::{self, is_unprivileged};
 use crate::foreground::{self, Terminal};
 use crate::handshake::{Channel, Frame, Turn};
+use crate::host_root::HostRoot;
 use crate::init::{join_keyring, keep_inherited};
 use crate::intel_rdt::SavedIntelRdt;
 use crate::landlock::LandlockPlan;
@@ -142,6 +143,7 @@ fn launch(
         token: &token,
         channel: childs_end,
         container,
+        root: state.host_root.as_ref().map(HostRoot::open).transpose()?,
         core_sched: crate::core_sched::plan(&state.annotations)?.then_some(init),
         namespaces: state.namespaces,
         keyring: state.keyring.as_deref(),
@@ -225,6 +227,8 @@ struct Joiner<'a> {
     token: &'a SingleThreaded,
     channel: Channel,
     container: OwnedFd,
+    /// To be entered, if no mount namespace brings it.
+    root: Option<OwnedFd>,
     /// Whose core scheduling cookie to share.
     core_sched: Option<Init>,
     namespaces: i32,
@@ -250,7 +254,8 @@ impl Joiner<'_> {
         process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into())?;
         let own = [self.channel.as_fd().as_raw_fd(), self.container.as_raw_fd()];
         let inherited = 3..3 + self.inherited as i32;
-        let keep: Vec<i32> = inherited.clone().chain(own).chain(self.tasks.iter().map(AsRawFd::as_raw_fd)).collect();
+        let files = self.tasks.iter().chain(&self.root).map(AsRawFd::as_raw_fd);
+        let keep: Vec<i32> = inherited.clone().chain(own).chain(files).collect();
         let doing = || "close inherited fds".to_string();
         process::close_all_but(&keep).doing(doing)?;
         // The cgroups before the namespaces: their files are opened on the host.
@@ -269,6 +274,9 @@ impl Joiner<'_> {
         if self.namespaces != 0 {
             namespace::join_process(self.token, self.container.as_fd(), self.namespaces)
                 .doing(|| "join the container's namespaces".into())?;
+        }
+        if let Some(root) = &self.root {
+            HostRoot::enter(root.as_fd())?;
         }
         if self.namespaces & kind::USER != 0 {
             // Who makes the terminal has to be somebody in there. Without a root in the mapping it stays nobody's.

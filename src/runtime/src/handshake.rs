@@ -14,6 +14,7 @@
 //!   JoinCgroups  I have made my namespaces      -> the v1 cgroups, made in the meantime: their `tasks` files (fds)
 //!   TimeOffsets  new time namespace: my clocks     -> /proc/PID/timens_offsets
 //!   NetDevices   I have my network namespace    -> network devices of the host moved into it
+//!   HostMounts   no mount namespace: may I mount   -> nothing but the answer: it is written down who I am
 //!   Hooks        mounts are made, root not pivoted -> prestart, createRuntime hooks
 //!   Console      here is the pty's master (an fd)  -> to the console socket, or kept for a foreground run
 //!   Limits       about to become the user          -> prlimit(PID, …), when the child may not do it itself
@@ -53,6 +54,8 @@ pub enum Turn {
     TimeOffsets,
     /// Move network devices into my network namespace.
     NetDevices,
+    /// May I mount on the host?
+    HostMounts,
     /// Run the hooks of the runtime namespace.
     Hooks,
     /// Take my pty's master.
@@ -64,13 +67,14 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [Turn; 10] = [
+    const ALL: [Turn; 11] = [
         Turn::Cgroup,
         Turn::Born,
         Turn::MapIds,
         Turn::JoinCgroups,
         Turn::TimeOffsets,
         Turn::NetDevices,
+        Turn::HostMounts,
         Turn::Hooks,
         Turn::Console,
         Turn::Limits,

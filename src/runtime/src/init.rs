@@ -161,6 +161,10 @@ impl Init<'_> {
         }
 
         // The mount tree, below the root's fd; no path of the host is used after this for anything in the container.
+        if plan.turns.contains(&Turn::HostMounts) {
+            // Not before we are written down: whoever cleans up has to wait for our end, or we could still mount after him.
+            self.channel.ask(Turn::HostMounts, None)?;
+        }
         let root = plan.root.attach(trees.root, place)?;
         // While the host's procfs is still visible, which the kernel wants to see before it gives a user namespace its own.
         let proc = if plan.sysctl.is_empty() { None } else { Some(private_proc::whole()?) };

@@ -23,6 +23,7 @@ pub mod features;
 mod foreground;
 pub mod handshake;
 mod hooks;
+mod host_root;
 mod id_maps;
 pub mod info;
 mod init;

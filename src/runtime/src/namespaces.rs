@@ -123,12 +123,6 @@ impl NamespacePlan {
         // kind::ALL begins with the user namespace; the mount namespace comes last, because paths mean something else in it.
         let rank = |k: i32| (k != kind::USER, k == kind::MOUNT);
         plan.joined.sort_by_key(|j| rank(j.kind));
-        if seen & kind::MOUNT == 0 {
-            return Err(config(
-                "linux.namespaces",
-                "no mount namespace: every mount of the container would be made on the host; add {\"type\": \"mount\"}",
-            ));
-        }
         plan.plan_ids(linux)?;
         plan.plan_time(linux)?;
         Ok(plan)
@@ -321,7 +315,6 @@ mod tests {
     #[test]
     fn bad_namespaces_are_named() {
         for (json, expected) in [
-            (r#"{"namespaces":[{"type":"pid"}]}"#, "linux.namespaces: no mount namespace"),
             (r#"{"namespaces":[{"type":"mount"},{"type":"mount"}]}"#, "linux.namespaces[1]: a second"),
             (r#"{"namespaces":[{"type":"mount","path":"x"}]}"#, "linux.namespaces[0].path: \"x\""),
             (r#"{"namespaces":[{"type":"mount"},{"type":"user"}]}"#, "linux.uidMappings: missing"),

@@ -5,6 +5,7 @@ use crate::error::{Result, config};
 use crate::facts::{HostFacts, is_unprivileged};
 use crate::handshake::Turn;
 use crate::hooks::HooksPlan;
+use crate::host_root;
 use crate::id_maps::Writers;
 use crate::intel_rdt::IntelRdtPlan;
 use crate::landlock::LandlockPlan;
@@ -17,7 +18,7 @@ use crate::namespaces::{NamespacePlan, describe, kind};
 use crate::net_devices::{self, NetDevicePlan};
 use crate::process::{Grantable, ProcessPlan};
 use crate::raw_filter;
-use crate::rootfs::RootPlan;
+use crate::rootfs::{Entry, RootPlan};
 use crate::seccomp::SeccompPlan;
 use crate::sysctl::{self, SysctlPlan};
 use crate::{CgroupManager, CreateOptions};
@@ -141,8 +142,16 @@ impl Plan {
             (raw, _) => raw,
         };
 
-        let root =
-            RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, options.no_pivot)?;
+        let entry = match namespaces.has(kind::MOUNT) {
+            true if options.no_pivot => Entry::Move,
+            true => Entry::PivotRoot,
+            false => {
+                host_root::check(linux, &namespaces)?;
+                warnings.push(host_root::WARNING.into());
+                Entry::Chroot
+            }
+        };
+        let root = RootPlan::new(spec.root().as_ref(), linux.rootfs_propagation().as_deref(), bundle, entry)?;
         let mut mounts = Vec::new();
         for (i, mount) in spec.mounts().iter().flatten().enumerate() {
             let mut mount = MountPlan::new(mount, i, bundle, &namespaces)?;
@@ -161,6 +170,7 @@ impl Plan {
         let dev = DevPlan::new(linux, &mounts, user_namespace, host.kcore)?;
         let (cgroup, device_rules) = plan_cgroup(spec, linux, &options.id, manager, host)?;
         let mut cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP), host.rootless);
+        cgroup_mounts.on_host = !namespaces.has(kind::MOUNT);
         cgroup_mounts.label = mount_label.as_ref().map(MountLabel::option);
         let hostname = named(spec.hostname(), &namespaces, "hostname")?;
         let domainname = named(spec.domainname(), &namespaces, "domainname")?;
@@ -408,6 +418,9 @@ fn turns(
     }
     if !devices.is_empty() {
         turns.push(Turn::NetDevices);
+    }
+    if !ns.has(kind::MOUNT) {
+        turns.push(Turn::HostMounts);
     }
     if hooks.before_pivot() {
         turns.push(Turn::Hooks);

@@ -172,6 +172,9 @@ fn refuse_lost(plan: &Plan) -> Result<()> {
         (!plan.net_devices.is_empty(), "linux.netDevices".into()),
         (plan.memory_policy.is_some(), "linux.memoryPolicy".into()),
     ];
+    if !plan.namespaces.has(kind::MOUNT) {
+        return Err(config("linux.namespaces", "criu restores no container without a mount namespace"));
+    }
     match lost.into_iter().find(|(asked, _)| *asked) {
         Some((_, property)) => {
             let problem =

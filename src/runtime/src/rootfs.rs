@@ -29,6 +29,8 @@ pub enum Entry {
     PivotRoot,
     /// `--no-pivot`: moved onto `/`, for a root on an initramfs, where pivot_root does not work.
     Move,
+    /// Without a mount namespace: chroot(2), for every other way would change the host's `/`. See [`crate::host_root`].
+    Chroot,
 }
 
 fn propagation_text<S: serde::Serializer>(
@@ -48,6 +50,7 @@ impl std::fmt::Display for RootPlan {
         f.write_str(match self.entry {
             Entry::PivotRoot => "pivot_root, then detach the old root",
             Entry::Move => "chroot into the root moved onto /",
+            Entry::Chroot => "chroot into the root, which the host sees",
         })?;
         match self.propagation {
             Some(p) => write!(f, ", then make / {}", propagation_name(p)),
@@ -62,7 +65,7 @@ impl RootPlan {
         root: Option<&rrt_oci::Root>,
         propagation: Option<&str>,
         bundle: &Path,
-        no_pivot: bool,
+        entry: Entry,
     ) -> Result<RootPlan> {
         let root = root.filter(|r| !r.path().as_os_str().is_empty());
         let root = root.ok_or_else(|| config("root.path", "missing; name the root file system's directory"))?;
@@ -73,12 +76,7 @@ impl RootPlan {
                 config("linux.rootfsPropagation", format!("{name:?} is not one of {known}"))
             })?),
         };
-        Ok(RootPlan {
-            path: bundle.join(root.path()),
-            readonly: root.readonly().unwrap_or(false),
-            propagation,
-            entry: if no_pivot { Entry::Move } else { Entry::PivotRoot },
-        })
+        Ok(RootPlan { path: bundle.join(root.path()), readonly: root.readonly().unwrap_or(false), propagation, entry })
     }
 
     /// What the sources of bind mounts share with the host while they are attached: what `/` shares.
@@ -94,6 +92,8 @@ impl RootPlan {
         // A root that is the host's peer would show every mount of the container on the host. So it only listens, or not even
         // that; what config.json wants beyond it is added after pivot_root.
         let now = match self.propagation {
+            // What the host mounts below `root.path` comes after it, not to it.
+            _ if self.entry == Entry::Chroot => Propagation::Private,
             Some((Propagation::Private | Propagation::Unbindable, _)) => Propagation::Private,
             _ => Propagation::Slave,
         };
@@ -105,7 +105,7 @@ impl RootPlan {
     /// the tree's fd is used from there on, not the path.
     pub fn open_place(&self) -> Result<OwnedFd> {
         let place = match self.entry {
-            Entry::PivotRoot => &*self.path,
+            Entry::PivotRoot | Entry::Chroot => &*self.path,
             Entry::Move => Path::new("/"),
         };
         path::open_dir(place).doing(|| format!("open {place:?} to attach the root file system there"))
@@ -114,6 +114,13 @@ impl RootPlan {
     /// Child: attaches the tree to its place, so that it is a mount that pivot_root accepts.
     pub fn attach(&self, tree: OwnedFd, place: OwnedFd) -> Result<Root> {
         let doing = || format!("attach the root file system at {:?}", self.path);
+        if self.entry == Entry::Chroot {
+            // Below a shared mount it has become shared, and what is mounted in it would be in every other namespace, to stay there.
+            mount::attach(tree.as_fd(), place.as_fd()).doing(doing)?;
+            let alone = SetAttr { propagation: Some(Propagation::Private), ..SetAttr::default() };
+            mount::set_attr(tree.as_fd(), alone, true).doing(doing)?;
+            return Ok(Root::from_fd(tree));
+        }
         // What is mounted in this namespace from now on must not appear on the host.
         mount::set_propagation(Path::new("/"), Propagation::Private, true).doing(doing)?;
         mount::attach(tree.as_fd(), place.as_fd()).doing(doing)?;
@@ -129,7 +136,7 @@ impl RootPlan {
         mount::fchdir(root.as_dir()).doing(doing)?;
         match self.entry {
             Entry::PivotRoot => mount::pivot_root_here().doing(doing)?,
-            Entry::Move => {
+            Entry::Move | Entry::Chroot => {
                 mount::chroot_here().doing(doing)?;
                 rrt_sys::process::chdir(Path::new("/")).doing(doing)?;
             }

@@ -12,6 +12,7 @@
 
 use crate::error::{Doing, Error, InFile, Result};
 use crate::hooks::HooksPlan;
+use crate::host_root::HostRoot;
 use crate::intel_rdt::SavedIntelRdt;
 use crate::memory_policy::MemoryPolicyPlan;
 use crate::seccomp::SeccompPlan;
@@ -78,6 +79,9 @@ pub struct State {
     /// Its class of resctrl, which `exec` joins and `delete` removes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<SavedIntelRdt>,
+    /// Without a mount namespace: where its mounts are, which `exec` enters and `delete` takes off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_root: Option<HostRoot>,
     /// Its cgroups.
     pub cgroup: SavedCgroup,
     /// The device rules of config.json, then those of `update --device`.

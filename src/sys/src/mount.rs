@@ -16,6 +16,9 @@ pub use rustix::mount::MountAttrFlags as Attr;
 /// The longest value fsconfig(2) takes as a string, without its NUL (the kernel's strndup_user limit of 256).
 const FSCONFIG_VALUE_MAX: usize = 255;
 
+/// `STATX_MNT_ID_UNIQUE`, Linux 6.8.
+const MNT_ID_UNIQUE: rustix::fs::StatxFlags = rustix::fs::StatxFlags::from_bits_retain(0x4000);
+
 /// How a mount shares mount events (mount_namespaces(7)); the values are mount(2)'s `MS_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
@@ -246,12 +249,23 @@ pub fn fchdir(dir: impl AsFd) -> Result<()> {
 /// The id of the mount that an fd stands on: unique for ever from Linux 6.8, among live mounts before. statx(2)
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
     use rustix::fs::{AtFlags, StatxFlags};
-    /// `STATX_MNT_ID_UNIQUE`, Linux 6.8; older kernels ignore the bit and `MNT_ID` answers.
-    const MNT_ID_UNIQUE: u32 = 0x4000;
-    let mask = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+    // Older kernels ignore the second bit, and the first answers.
+    let mask = StatxFlags::MNT_ID | MNT_ID_UNIQUE;
     rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask)
         .map(|s| s.stx_mnt_id)
         .named(|| format!("statx({}, STATX_MNT_ID)", fd.as_raw_fd()))
+}
+
+/// Both ids of the mount that an fd stands on: as in mountinfo, which is given again when the mount is gone, and the unique one, which is
+/// not until the machine is booted; 0 before Linux 6.8. statx(2)
+pub fn mount_ids(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    let ask = |mask: StatxFlags| {
+        rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask).named(|| format!("statx({}, {mask:?})", fd.as_raw_fd()))
+    };
+    let (plain, unique) = (ask(StatxFlags::MNT_ID)?, ask(MNT_ID_UNIQUE)?);
+    let has_unique = unique.stx_mask & MNT_ID_UNIQUE.bits() != 0;
+    Ok((plain.stx_mnt_id, if has_unique { unique.stx_mnt_id } else { 0 }))
 }
 
 /// `MountAttrFlags` from raw bits.

@@ -11,7 +11,7 @@ use super::options::attr;
 use super::{MountPlan, apply, mount_point};
 use crate::error::{Doing, Result};
 use rrt_sys::errno;
-use rrt_sys::mount::{self, SetAttr};
+use rrt_sys::mount::{self, Propagation, SetAttr};
 use rrt_sys::path::{self, Root};
 use serde::Serialize;
 use std::ffi::OsStr;
@@ -25,6 +25,9 @@ pub struct CgroupMounts {
     pub namespace: bool,
     /// Whose the directories below are.
     pub whose: Whose,
+    /// There is no mount namespace, where the host's mounts would be private before they are copied.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub on_host: bool,
     /// cgroup v2 alone: the directory on the host that is to be the container's.
     pub unified: Option<PathBuf>,
     /// The v1 hierarchies.
@@ -124,6 +127,11 @@ impl CgroupMounts {
         }
         match mount::clone_host_tree(directory, false) {
             Err(e) if e.is(errno::ENOENT) && self.whose == Whose::OwnIfMade => Ok(None),
+            Ok(own) if self.on_host => {
+                let alone = SetAttr { propagation: Some(Propagation::Private), ..SetAttr::default() };
+                mount::set_attr(own.as_fd(), alone, false)?;
+                Ok(Some(own))
+            }
             own => own.map(Some),
         }
     }

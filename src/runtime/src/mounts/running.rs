@@ -9,6 +9,7 @@ use crate::Runtime;
 use crate::error::{Doing, Error, InFile, Result, config};
 use crate::facts::is_unprivileged;
 use crate::handshake::{Channel, Frame};
+use crate::host_root::HostRoot;
 use crate::launch::died;
 use crate::lsm::MountLabel;
 use crate::namespaces::{NamespacePlan, kind};
@@ -149,7 +150,8 @@ fn work(
         reopen(&token, container.as_fd(), plans, &mut sources, unprivileged)?;
     }
     let kinds = state.namespaces & (kind::USER | kind::MOUNT | kind::IPC);
-    let worker = Worker { token: &token, channel: childs_end, container, kinds, change, plans, sources };
+    let root = state.host_root.as_ref().map(HostRoot::open).transpose()?;
+    let worker = Worker { token: &token, channel: childs_end, container, root, kinds, change, plans, sources };
     let child =
         clone3(&token, 0, None, move || worker.run()).doing(|| "make a process for the container's mounts".into())?;
     let answer = channel.receive();
@@ -217,6 +219,8 @@ struct Worker<'a> {
     token: &'a SingleThreaded,
     channel: Channel,
     container: OwnedFd,
+    /// To be entered, if no mount namespace brings it.
+    root: Option<OwnedFd>,
     kinds: i32,
     change: Change,
     plans: &'a [MountPlan],
@@ -236,7 +240,7 @@ impl Worker<'_> {
     fn enter(&self) -> Result<Place> {
         let bind = || process::set_parent_death_signal(9).doing(|| "bind the process to its parent".into());
         bind()?;
-        let trees = self.sources.iter().flatten().map(|s| s.tree.as_raw_fd());
+        let trees = self.sources.iter().flatten().map(|s| &s.tree).chain(&self.root).map(AsRawFd::as_raw_fd);
         let keep: Vec<i32> =
             [self.channel.as_fd().as_raw_fd(), self.container.as_raw_fd()].into_iter().chain(trees).collect();
         process::close_all_but(&keep).doing(|| "close inherited fds".into())?;
@@ -244,8 +248,13 @@ impl Worker<'_> {
         // The host's procfs: the container's own may be anything.
         let fds = path::open(Path::new("/proc/self/fd"), OFlags::PATH | OFlags::DIRECTORY)
             .doing(|| "open the host's /proc".into())?;
-        namespace::join_process(self.token, self.container.as_fd(), self.kinds)
-            .doing(|| "join the container's namespaces".into())?;
+        if self.kinds != 0 {
+            namespace::join_process(self.token, self.container.as_fd(), self.kinds)
+                .doing(|| "join the container's namespaces".into())?;
+        }
+        if let Some(root) = &self.root {
+            HostRoot::enter(root.as_fd())?;
+        }
         if self.kinds & kind::USER != 0 {
             // Who makes mount points has to be somebody in there.
             match creds::set_ids(0, 0) {
