@@ -4,6 +4,7 @@
 //! engine looks for it.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
 mod args;
 mod commands;
@@ -12,25 +13,28 @@ mod root;
 mod table;
 
 use log::Log;
+use rrt_sys::start::Args;
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 /// Measured: halves what a command spends in its own code (see `sys::alloc`).
 #[global_allocator]
 static ALLOCATOR: rrt_sys::alloc::Bump = rrt_sys::alloc::Bump::new();
 
-fn main() -> ExitCode {
-    let argv: Vec<OsString> = std::env::args_os().collect();
+rrt_sys::program!(main_of);
+
+/// Commands that enter a container.
+const ENTERING: [&str; 4] = ["create", "run", "exec", "mounts"];
+
+fn main_of(args: Args) -> u8 {
+    // The seal is a second execution: what the first does before it is lost. A failure is told by the command, if it is one of these.
+    let enters = args.iter().skip(1).any(|word| ENTERING.iter().any(|command| word == *command));
+    let sealed = if enters { rrt_runtime::seal::ensure(args) } else { Ok(()) };
+    let argv: Vec<OsString> = args.iter().map(OsString::from).collect();
     let program = args::program_name(argv.first());
-    let words = argv.get(1..).unwrap_or_default();
-    // The seal is a second execution: what the first does before it is lost. A failure comes again, and is told, in the command.
-    if words.iter().any(|word| ["create", "run", "exec"].iter().any(|command| word == command)) {
-        let _ = rrt_runtime::seal::ensure();
-    }
-    ExitCode::from(run(program, words))
+    run(program, argv.get(1..).unwrap_or_default(), sealed)
 }
 
-fn run(program: &'static str, argv: &[OsString]) -> u8 {
+fn run(program: &'static str, argv: &[OsString], sealed: rrt_runtime::Result<()>) -> u8 {
     let (globals, request) = match args::globals(program, argv) {
         Ok(read) => read,
         Err(text) => return fail(&Log::stderr(), &text, 1),
@@ -45,7 +49,7 @@ fn run(program: &'static str, argv: &[OsString]) -> u8 {
         Ok(command) => command,
         Err(text) => return fail(&log, &text, 1),
     };
-    match commands::run(program, &globals, command) {
+    match commands::run(program, &globals, command, sealed) {
         Ok(code) => code,
         Err(failure) => fail(&log, &failure.text, failure.code),
     }

@@ -7,44 +7,34 @@
 //! memory file. It is left out when the file is proof by itself (fs-verity), and when a user runs the host's (rootless).
 
 use crate::error::{Doing, Error, Result};
-use rrt_sys::process::ExecArgs;
-use rrt_sys::seal;
-use std::ffi::{CString, OsString};
+use rrt_sys::start::Args;
+use rrt_sys::{OFlags, path, seal};
+use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// Set for the second execution. It only ends the loop: that we are sealed is checked, not believed.
-const MARK: &str = "_RRT_SEALED";
+const MARK: &CStr = c"_RRT_SEALED=1";
 
 /// Makes sure that this process runs from a sealed place; otherwise executes itself again from one, with the same arguments.
 ///
 /// # Errors
 /// When no seal can be made: then no container is entered.
-pub fn ensure() -> Result<()> {
+pub fn ensure(args: Args) -> Result<()> {
     let doing = || "protect the runtime's own file (CVE-2019-5736)".to_string();
     let own = Path::new("/proc/self/exe");
-    if std::env::var_os(MARK).is_some() {
+    if std::env::var_os("_RRT_SEALED").is_some() {
         return match seal::runs_sealed().doing(doing)? {
             true => Ok(()),
-            false => Err(Error::Usage(format!("{MARK} is set but the runtime is not sealed; unset it"))),
+            false => Err(Error::Usage("_RRT_SEALED is set but the runtime is not sealed; unset it".into())),
         };
     }
-    if seal::is_immutable(own).doing(doing)? || is_out_of_reach(own).doing(doing)? {
+    let file = path::open(own, OFlags::PATH).doing(doing)?;
+    if seal::is_immutable(file.as_fd()).doing(doing)? || is_out_of_reach(own).doing(doing)? {
         return Ok(());
     }
     let sealed = seal::detached(own).or_else(|_| seal::memory_file(own)).doing(doing)?;
-    let c = |s: OsString| CString::new(s.into_vec()).map_err(|_| Error::Usage("an argument with a NUL byte".into()));
-    let argv = std::env::args_os().map(c).collect::<Result<_>>()?;
-    let mark = (OsString::from(MARK), OsString::from("1"));
-    let variable = |(mut name, value): (OsString, OsString)| {
-        name.push("=");
-        name.push(value);
-        c(name)
-    };
-    let envp = std::env::vars_os().chain([mark]).map(variable).collect::<Result<_>>()?;
-    let error = ExecArgs::new(argv, envp).exec_fd(sealed.as_fd());
-    Err(Error::System { doing: doing(), source: error })
+    Err(Error::System { doing: doing(), source: args.execute(sealed.as_fd(), MARK) })
 }
 
 /// Whether no container that this process can make has a right on the file: a user without capabilities, in the host's user

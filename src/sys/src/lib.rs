@@ -23,6 +23,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod start;
 pub mod tty;
 
 /// The errno values that callers decide on, as in errno(3).

@@ -3,8 +3,8 @@
 use crate::error::{Named, Result};
 use crate::mount::{Attr, SetAttr, clone_host_tree, set_attr};
 use crate::path::{self, retry};
-use rustix::fs::{AtFlags, CWD, MemfdFlags, OFlags, SealFlags, StatxAttributes, StatxFlags};
-use std::os::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, MemfdFlags, OFlags, SealFlags, StatxAttributes, StatxFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// All seals that make a memory file immutable.
@@ -15,8 +15,8 @@ fn all_seals() -> SealFlags {
 /// Whether the kernel itself keeps the file's content from ever changing (fs-verity).
 ///
 /// Not the immutable attribute: a container with CAP_LINUX_IMMUTABLE could take it off.
-pub fn is_immutable(file: &Path) -> Result<bool> {
-    let st = rustix::fs::statx(CWD, file, AtFlags::empty(), StatxFlags::TYPE).named(|| format!("statx({file:?})"))?;
+pub fn is_immutable(file: BorrowedFd<'_>) -> Result<bool> {
+    let st = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).named(|| "statx(EMPTY_PATH)".into())?;
     Ok(st.stx_attributes.contains(StatxAttributes::VERITY))
 }
 
@@ -33,13 +33,13 @@ pub fn runs_sealed() -> Result<bool> {
     /// `ST_RDONLY` of statfs(2)
     const READ_ONLY: u64 = 1;
     let own = Path::new("/proc/self/exe");
-    let fd = path::open(own, OFlags::RDONLY)?;
-    if rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(all_seals())) {
+    let fs = rustix::fs::statfs(own).named(|| format!("statfs({own:?})"))?;
+    let name = rustix::fs::readlink(own, Vec::new()).named(|| format!("readlink({own:?})"))?;
+    if fs.f_flags as u64 & READ_ONLY != 0 && name.as_bytes() == b"/" {
         return Ok(true);
     }
-    let fs = rustix::fs::fstatfs(&fd).named(|| format!("fstatfs({own:?})"))?;
-    let name = rustix::fs::readlink(own, Vec::new()).named(|| format!("readlink({own:?})"))?;
-    Ok(fs.f_flags as u64 & READ_ONLY != 0 && name.as_bytes() == b"/")
+    let fd = path::open(own, OFlags::RDONLY)?;
+    Ok(rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(all_seals())))
 }
 
 /// The file as the root of a read-only mount of its own, which is attached nowhere and falls out of its namespace when the fd is

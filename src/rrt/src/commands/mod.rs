@@ -9,7 +9,7 @@ mod update;
 
 use crate::args::{Command, Globals, Target};
 use crate::root;
-use rrt_runtime::{CreateOptions, Error, ExecOptions, Runtime, info, seal};
+use rrt_runtime::{CreateOptions, Error, ExecOptions, Runtime, info};
 use rrt_sys::regex::Regex;
 use std::io::{self, Write};
 
@@ -31,11 +31,12 @@ impl From<Error> for Failure {
 /// What clients of runc take for "exec itself failed", since 1 could be the process' own.
 const EXEC_FAILED: u8 = 255;
 
-/// Does what was asked for; `program` is the name to speak of ourselves by. The result is the exit code.
+/// Does what was asked for; `program` is the name to speak of ourselves by, `sealed` what became of the seal, without which no container
+/// is entered. The result is the exit code.
 ///
 /// # Errors
 /// The command failed; nothing of it has been logged.
-pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Failure> {
+pub fn run(program: &str, globals: &Globals, command: Command, sealed: Result<(), Error>) -> Result<u8, Failure> {
     // These need no state, and must work where there can be none.
     match command {
         Command::Help(text) => return print(text.as_bytes()),
@@ -54,26 +55,26 @@ pub fn run(program: &str, globals: &Globals, command: Command) -> Result<u8, Fai
     match command {
         Command::Create(mut options) => {
             check_creation(&mut options)?;
-            seal::ensure()?;
+            sealed?;
             done(runtime.create(&options))
         }
         Command::Run(mut options) => {
             check_creation(&mut options.create)?;
-            seal::ensure()?;
+            sealed?;
             Ok(exit_code(runtime.run(&options)?))
         }
         Command::Plan { mut options, json } => {
             check_creation(&mut options)?;
             report::plan(&runtime, &options, json)
         }
-        Command::Exec(options) => exec(&runtime, &options),
+        Command::Exec(options) => exec(&runtime, &options, sealed),
         Command::Checkpoint(options) => done(runtime.checkpoint(&options)),
         Command::Restore(mut options) => {
             check_creation(&mut options.create)?;
             Ok(exit_code(runtime.restore(&options)?))
         }
         Command::Start { id } => done(runtime.start(&id)),
-        Command::Mounts { id, options } => mounts::run(&runtime, &id, &options),
+        Command::Mounts { id, options } => mounts::run(&runtime, &id, &options, sealed),
         Command::Check { options, json } => check::run(&runtime, &options, json),
         Command::Wait { id } => print(format!("{}\n", runtime.wait(&id)?).as_bytes()),
         Command::Pause { id } => done(runtime.pause(&id)),
@@ -106,12 +107,12 @@ fn check_creation(options: &mut CreateOptions) -> Result<(), Error> {
     Ok(())
 }
 
-fn exec(runtime: &Runtime, options: &ExecOptions) -> Result<u8, Failure> {
+fn exec(runtime: &Runtime, options: &ExecOptions, sealed: Result<(), Error>) -> Result<u8, Failure> {
     let result = if options.process.is_none() && options.args.is_empty() {
         let text = "process args cannot be empty: give a command after the container id, or --process FILE";
         Err(Error::Usage(text.into()))
     } else {
-        seal::ensure().and_then(|()| runtime.exec(options))
+        sealed.and_then(|()| runtime.exec(options))
     };
     match result {
         Ok(code) => Ok(exit_code(code)),

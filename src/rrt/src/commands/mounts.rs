@@ -24,9 +24,9 @@ pub struct Options {
 }
 
 /// Changes the mounts of container `id`, or lists them.
-pub fn run(runtime: &Runtime, id: &str, options: &Options) -> Result<u8, Failure> {
+pub fn run(runtime: &Runtime, id: &str, options: &Options, sealed: Result<(), Error>) -> Result<u8, Failure> {
     let MountsAction::Change(change) = options.action else { return list(runtime, id, options.format) };
-    rrt_runtime::seal::ensure()?;
+    sealed?;
     let (name, document) = document(options)?;
     runtime.change_mounts(id, change, &document, Path::new(&name))?;
     Ok(0)
