@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -668,4 +669,58 @@ fn plan_shows_the_filter() {
     for expected in ["seccomp, loaded last: default SCMP_ACT_ALLOW", "rules for 2 names", NATIVE, "unknown nope"] {
         assert!(out.stdout.contains(expected), "{expected}: {out}");
     }
+}
+
+/// A user may not take an fd out of a process that other processes of its container see: the listener is brought by a process of
+/// the container's, whatever the filter forbids or asks about.
+#[test]
+fn an_agent_answers_for_a_user() {
+    const USER: u32 = 54_321;
+    let notifying = |names: &[&str]| {
+        let c = Container::new().rootless(USER);
+        let socket = c.dir.join("agent.sock");
+        let mut profile = denying(&[rule(names, "SCMP_ACT_NOTIFY"), rule(&["clone3", "socketpair"], "SCMP_ACT_ERRNO")]);
+        profile["listenerPath"] = json!(socket);
+        (c.with("/linux/seccomp", profile), socket)
+    };
+    let listen = |socket: &Path| {
+        let agent = agent(socket);
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o777)).expect("the agent's socket");
+        agent
+    };
+    let (c, socket) = notifying(&["mkdir", "mkdirat", "sendmsg"]);
+    let for_init = listen(&socket);
+    let c = c.idle().up();
+    fs::remove_file(&socket).expect("the agent's socket");
+    known!("runc", "*", "pidfd_getfd is refused to a user");
+    for flags in [&[][..], &["--no-new-privs"]] {
+        let for_exec = listen(&socket);
+        // The program has no other children, and no fd of ours.
+        let script = "mkdir /tmp/x; cat /proc/$$/task/$$/children; echo; ls /proc/$$/fd; :";
+        let out = c.exec(flags, &["sh", "-c", script]).ok();
+        assert!(out.stderr.contains("No space left"), "{out}");
+        let (children, fds) = out.stdout.split_once('\n').unwrap_or(("", &out.stdout));
+        assert_eq!((children.split_whitespace().count(), fds), (1, "0\n1\n2\n"), "{out}");
+        let (state, answered) = for_exec.join().expect("the agent");
+        assert_eq!((answered, &state["state"]["status"]), (1, &json!("running")), "{state}");
+        fs::remove_file(&socket).expect("the agent's socket");
+    }
+    // Without an agent the program does not run, and nothing is left of the attempt.
+    drop(UnixListener::bind(&socket).expect("a socket"));
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).expect("a socket");
+    let out = c.exec(&[], &["touch", "/tmp/ran"]);
+    assert!(out.code != 0 && out.stderr.contains("failed to connect with seccomp agent"), "{out}");
+    assert!(!c.path("/tmp/ran").exists());
+    let processes = c.call("ps", &["--format", "json"], &[]).ok().json();
+    assert_eq!(processes.as_array().map(Vec::len), Some(1), "{processes}");
+    c.kill("KILL").ok();
+    assert_eq!(for_init.join().expect("the agent").1, 0);
+
+    // And for an init that others see, as it has no pid namespace of its own.
+    let (mut c, socket) = notifying(&["mkdir", "mkdirat"]);
+    c.remove_namespace("pid");
+    let c = c.without_mount("/proc").mount("/proc", "bind", "/proc", &["rbind"]);
+    let agent = listen(&socket);
+    assert_eq!(c.args(&["guest", "try", "mkdir", "/tmp/x"]).report(), json!(["ENOSPC"]));
+    agent.join().expect("the agent");
 }

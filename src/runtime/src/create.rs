@@ -532,9 +532,9 @@ impl Created {
         let state = self.state.for_hooks(Status::Created);
         self.channel.start(state)?;
         self.channel
-            .await_exec(&mut |number| {
-                let (pidfd, pid) = (self.init.pidfd.as_fd(), self.init.pid);
-                seccomp::hand_over(&self.state, Status::Created, pidfd, pid, number)
+            .await_exec(&mut |number, courier| {
+                let process = (self.init.pidfd.as_fd(), self.init.pid);
+                seccomp::hand_over(&self.state, Status::Created, process, number, courier)
             })
             .map_err(|e| crate::oom::explain(e, &self.state.cgroup()))
     }

@@ -56,8 +56,11 @@ impl Runtime {
                 // Before the program runs: the first thing it asks may be the terminal's size.
                 let terminal = master.as_ref().map(|m| Terminal::take_over(m.as_fd())).transpose()?;
                 channel.send(&Frame::Start(String::new()), None)?;
-                channel.await_exec(&mut |number| match &made {
-                    Some(child) => seccomp::hand_over(&state, Status::Running, child.pidfd.as_fd(), child.pid, number),
+                channel.await_exec(&mut |number, courier| match &made {
+                    Some(child) => {
+                        let process = (child.pidfd.as_fd(), child.pid);
+                        seccomp::hand_over(&state, Status::Running, process, number, courier)
+                    }
                     None => Err(Error::Init("a seccomp listener of no process".into())),
                 })?;
                 match (&signals, &made) {
@@ -324,7 +327,7 @@ impl Joiner<'_> {
         }
         keep_inherited(self.inherited)?;
         self.channel.send(&Frame::Executing, None)?;
-        Err(program.exec(&self.channel))
+        Err(program.exec(&self.channel, self.token))
     }
 }
 
@@ -347,7 +350,10 @@ fn plan(dir: &StateDir, state: &State, options: &ExecOptions) -> Result<ProcessP
     let planned = ProcessPlan::plan(&process, "process", host)?;
     planned.warnings.iter().for_each(log::warn);
     // Whatever the process is to be, it is under the container's filter.
-    let seccomp = state.seccomp.clone().map(|filter| dir.read_filter(filter)).transpose()?;
+    let mut seccomp = state.seccomp.clone().map(|filter| dir.read_filter(filter)).transpose()?;
+    if let Some(filter) = &mut seccomp {
+        filter.courier = is_unprivileged(own);
+    }
     let mut process = ProcessPlan { landlock, seccomp, ..planned.process };
     process.keep_groups(&state.annotations).iter().for_each(log::warn);
     process.fit_to_kernel()?;

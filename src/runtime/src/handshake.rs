@@ -23,6 +23,7 @@
 //!   then the start gate (`create`) or this same socket (`run`, `exec`):
 //!      <- Start  with the container's state for the startContainer hooks
 //!   Executing    the next call is execve, or with a seccomp filter its loading and then execve; then
+//!   Courier      the filter's listener will be brought by this process, if you may not fetch it
 //!   Listener n   the filter is loaded, and its listener is my fd n  -> fetched and sent to the agent
 //!      <- Go
 //!   end of file: execve has closed the socket, the program runs. Without `Executing` before it: the child was killed
@@ -32,6 +33,7 @@
 //! A frame is one packet: a kind byte, then for `Turn` the turn's byte, for `Failed` and `Start` UTF-8 text. A child whose
 //! parent is gone reads end of file and ends; a parent whose child is gone reads end of file and reaps it.
 
+use crate::courier::Courier;
 use crate::error::{Doing, Error, Result};
 use rrt_sys::{path, socket};
 use serde::Serialize;
@@ -101,6 +103,8 @@ pub enum Frame {
     Executing,
     /// The child's seccomp filter has a listener, its fd of this number.
     Listener(i32),
+    /// The child has made a process that will bring the listener: a socket to it and its pidfd come along ([`crate::courier`]).
+    Courier,
 }
 
 /// The longest packet either side sends: a state document with a container's annotations fits. A longer text is cut.
@@ -122,6 +126,7 @@ impl Frame {
             Frame::Listener(number) => return Frame::listener(*number).to_vec(),
             Frame::Go => (2, b""),
             Frame::Executing => (5, b""),
+            Frame::Courier => (7, b""),
             Frame::Start(text) => (3, text.as_bytes()),
             Frame::Failed(text) => (4, text.as_bytes()),
         };
@@ -142,6 +147,7 @@ impl Frame {
             (3, _) => Some(Frame::Start(text())),
             (4, _) => Some(Frame::Failed(text())),
             (5, []) => Some(Frame::Executing),
+            (7, []) => Some(Frame::Courier),
             (6, _) => body.try_into().ok().map(|number| Frame::Listener(i32::from_ne_bytes(number))),
             _ => None,
         }
@@ -249,17 +255,31 @@ impl Channel {
     }
 
     /// Parent: waits for the child to execute its program: `Executing`, then end of file. `listener` takes the number of the child's
-    /// seccomp listener, before the child can go on.
+    /// seccomp listener, and the courier if there is one, before the child can go on.
     ///
     /// # Errors
     /// What the child reports, or that it ended before.
-    pub fn await_exec(&self, listener: &mut dyn FnMut(i32) -> Result<()>) -> Result<()> {
+    pub fn await_exec(&self, listener: &mut dyn FnMut(i32, Option<Courier>) -> Result<()>) -> Result<()> {
+        let mut courier = None;
+        let done = self.await_end(listener, &mut courier);
+        if let Some(courier) = courier {
+            courier.dismiss();
+        }
+        done
+    }
+
+    fn await_end(
+        &self,
+        listener: &mut dyn FnMut(i32, Option<Courier>) -> Result<()>,
+        courier: &mut Option<Courier>,
+    ) -> Result<()> {
         let mut executing = false;
         loop {
-            match self.receive() {
+            match self.receive_fds() {
                 Ok(Some((Frame::Executing, _))) => executing = true,
+                Ok(Some((Frame::Courier, fds))) if executing => *courier = Some(Courier::new(fds)?),
                 Ok(Some((Frame::Listener(number), _))) if executing => {
-                    listener(number)?;
+                    listener(number, courier.take())?;
                     self.send(&Frame::Go, None)?;
                 }
                 Ok(Some((Frame::Failed(text), _))) => return Err(Error::Init(text)),
@@ -305,6 +325,7 @@ mod tests {
             Frame::Go,
             Frame::Executing,
             Frame::Listener(7),
+            Frame::Courier,
             Frame::Start("{}".into()),
             Frame::Failed("x: é".into()),
         ]) {

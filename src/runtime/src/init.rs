@@ -244,7 +244,7 @@ impl Init<'_> {
         hooks::run_confined(token, &start_container, &state, cwd, self.hook_output, &|| program.confine_hook())?;
         keep_inherited(plan.inherited_fds)?;
         self.channel.send(&Frame::Executing, None)?;
-        Err(program.exec(&self.channel))
+        Err(program.exec(&self.channel, token))
     }
 
     /// The kernel forgets the parent's death signal whenever ids change (prctl(2), PR_SET_PDEATHSIG); a parent that ended in

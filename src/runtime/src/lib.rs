@@ -11,6 +11,7 @@ mod check;
 mod checkpoint;
 mod console;
 mod core_sched;
+mod courier;
 mod create;
 mod criu;
 mod delete;

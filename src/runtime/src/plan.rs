@@ -141,6 +141,10 @@ impl Plan {
             (None, Some(profile)) => Some(SeccompPlan::new(profile, &annotations, &mut warnings)?),
             (raw, _) => raw,
         };
+        if let Some(filter) = &mut process.seccomp {
+            // The init of a new pid namespace, which nobody else sees, is open to its user.
+            filter.courier = unprivileged && !namespaces.is_new(kind::PID);
+        }
 
         let entry = match namespaces.has(kind::MOUNT) {
             true if options.no_pivot => Entry::Move,

@@ -6,7 +6,7 @@ use crate::handshake::{Channel, Turn};
 use crate::process::{ProcessPlan, rlimit_name};
 use rrt_sys::creds::CapBits;
 use rrt_sys::path::{self, Root};
-use rrt_sys::process::{self, ExecArgs, inherited_fd};
+use rrt_sys::process::{self, ExecArgs, SingleThreaded, inherited_fd};
 use rrt_sys::{FileType, OFlags, creds, errno, limits, major, minor};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -82,9 +82,9 @@ impl<'a> Program<'a> {
 
     /// Loads the seccomp filter, then execve(2); returns only on failure. Nothing may come between the two, and nothing of what the
     /// filter could forbid: no memory is asked for, no fd closed.
-    pub fn exec(&self, channel: &Channel) -> Error {
+    pub fn exec(&self, channel: &Channel, token: &SingleThreaded) -> Error {
         if let Some(filter) = &self.plan.seccomp
-            && let Err(e) = filter.confine(&self.plan.capabilities, self.kept, channel)
+            && let Err(e) = filter.confine(&self.plan.capabilities, self.kept, channel, token)
         {
             return e;
         }

@@ -30,7 +30,7 @@ pub fn plan(annotations: &BTreeMap<String, String>) -> Result<Option<SeccompPlan
         return Err(config(property(ANNOTATION), problem));
     }
     let summary = format!("{} BPF instructions of {ANNOTATION}", program.len() / size);
-    Ok(Some(SeccompPlan { program, flags: 0, agent: None, summary }))
+    Ok(Some(SeccompPlan { program, flags: 0, agent: None, courier: false, summary }))
 }
 
 /// RFC 4648 section 4; white space between is skipped, since encoders break lines.

@@ -7,8 +7,9 @@
 //!
 //! A profile with SCMP_ACT_NOTIFY makes a listener, an fd that somebody has to bring to the agent at `listenerPath`. The process
 //! says its number to the parent and waits, by a `write` and a `read` under the filter; the parent fetches the fd
-//! (pidfd_getfd) and sends it.
+//! (pidfd_getfd), or has it brought where it may not ([`crate::courier`]), and sends it.
 
+use crate::courier::{self, Courier};
 use crate::error::{Doing, Error, Result, config};
 use crate::handshake::Channel;
 use crate::launch::ENDPOINT;
@@ -17,6 +18,7 @@ use crate::process::CapabilitySets;
 use crate::state::{State, Status};
 use rrt_oci::LinuxSeccomp;
 use rrt_sys::creds::{self, CapBits};
+use rrt_sys::process::SingleThreaded;
 use rrt_sys::{errno, socket};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +42,9 @@ pub struct SeccompPlan {
     pub flags: u32,
     /// Who answers SCMP_ACT_NOTIFY; absent when no rule has it.
     pub agent: Option<Agent>,
+    /// Whether the parent may not fetch the listener, so that it has to be brought ([`crate::courier`]).
+    #[serde(skip)]
+    pub courier: bool,
     /// What `rrt plan` says of the profile.
     #[serde(skip_deserializing)]
     pub summary: String,
@@ -91,7 +96,13 @@ impl SeccompPlan {
                 None
             }
         };
-        Ok(SeccompPlan { program: filter.bytes(), flags: filter.flags, agent, summary: summary(profile, &filter) })
+        Ok(SeccompPlan {
+            program: filter.bytes(),
+            flags: filter.flags,
+            agent,
+            courier: false,
+            summary: summary(profile, &filter),
+        })
     }
 
     /// Says at the log's debug level what will be loaded; the text is that of runc, whose own tests read it.
@@ -113,7 +124,16 @@ impl SeccompPlan {
     }
 
     /// Loads the filter, and has the parent bring its listener to the agent. Only execve may follow.
-    pub fn confine(&self, caps: &CapabilitySets, kept: CapBits, channel: &Channel) -> Result<()> {
+    pub fn confine(
+        &self,
+        caps: &CapabilitySets,
+        kept: CapBits,
+        channel: &Channel,
+        token: &SingleThreaded,
+    ) -> Result<()> {
+        if self.courier && self.agent.is_some() {
+            courier::send_for(token, channel)?;
+        }
         let loaded = self.load(caps, kept, self.agent.is_some()).map_err(|source| {
             let hint = match source.errno() {
                 errno::EACCES => " (without process.noNewPrivileges it needs CAP_SYS_ADMIN)",
@@ -169,12 +189,21 @@ impl AsText for rrt_oci::LinuxSeccompAction {
     }
 }
 
-/// Parent: brings the listener of a process to the agent, with its ContainerProcessState (runtime-spec config-linux.md).
-pub fn hand_over(state: &State, status: Status, pidfd: BorrowedFd<'_>, pid: i32, number: i32) -> Result<()> {
+/// Parent: brings the listener of a process (its pidfd, its pid) to the agent, with its ContainerProcessState (runtime-spec config-linux.md).
+pub fn hand_over(
+    state: &State,
+    status: Status,
+    (pidfd, pid): (BorrowedFd<'_>, i32),
+    number: i32,
+    courier: Option<Courier>,
+) -> Result<()> {
     let Some(agent) = state.seccomp.as_ref().and_then(|s| s.agent.as_ref()) else {
         return Err(Error::Init("a seccomp listener that config.json does not ask for".into()));
     };
-    let listener = rrt_sys::seccomp::fd_of(pidfd, number).doing(|| "linux.seccomp: fetch the listener".into())?;
+    let listener = match courier {
+        Some(courier) => courier.fetch(number)?,
+        None => rrt_sys::seccomp::fd_of(pidfd, number).doing(|| "linux.seccomp: fetch the listener".into())?,
+    };
     let doing = || format!("linux.seccomp.listenerPath: failed to connect with seccomp agent at {:?}", agent.path);
     let socket = socket::connect_within(&agent.path, ENDPOINT).doing(doing)?;
     let document = process_state(state, status, pid, &agent.metadata);

@@ -35,7 +35,10 @@ impl Runtime {
         let channel = Channel::from_fd(gate);
         channel.start(state.for_hooks(Status::Created))?;
         channel
-            .await_exec(&mut |number| seccomp::hand_over(&state, Status::Created, pidfd.as_fd(), init.pid, number))
+            .await_exec(&mut |number, courier| {
+                let process = (pidfd.as_fd(), init.pid);
+                seccomp::hand_over(&state, Status::Created, process, number, courier)
+            })
             .map_err(|e| crate::oom::explain(e, &state.cgroup()))?;
         crate::log::debug(format!("start {id:?}: the program runs"));
         // It tells `created` from `running` no more, and a second `start` should not find it.

@@ -41,6 +41,8 @@ pub struct Child {
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// The new process has the caller's parent.
 pub const CLONE_PARENT: i32 = libc::CLONE_PARENT;
+/// The new process shares the caller's table of fds until one of them executes a program.
+pub const CLONE_FILES: i32 = libc::CLONE_FILES;
 /// `CLONE_INTO_CGROUP`
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -63,7 +65,7 @@ struct CloneArgs {
 
 /// clone3(2) without shared memory, like fork: `child` runs in the new process and never returns.
 ///
-/// `flags` are `CLONE_NEW*` bits, and [`CLONE_PARENT`] for a child that is the caller's sibling. With `cgroup` (a cgroup v2 directory) the child is born in that cgroup, so that
+/// `flags` are `CLONE_NEW*` bits, [`CLONE_PARENT`] for a child that is the caller's sibling, and [`CLONE_FILES`]. With `cgroup` (a cgroup v2 directory) the child is born in that cgroup, so that
 /// nothing is migrated and no global lock is taken (contract G.6).
 ///
 /// The child installs a panic hook first: with `panic=abort` on static musl, abort() in a raw clone's child would signal
