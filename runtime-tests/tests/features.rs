@@ -28,6 +28,9 @@ fn left_to_the_file_system(option: &str) -> Value {
     let ids = json!([{ "containerID": 0, "hostID": 7, "size": 1 }]);
     let mount = match option {
         "bind" | "rbind" => json!({ "destination": "/x", "type": "none", "source": "/tmp", "options": [option] }),
+        "copy-symlink" | "dest-nofollow" | "src-nofollow" => {
+            json!({ "destination": "/x", "type": "none", "source": "/tmp", "options": ["bind", option] })
+        }
         "idmap" | "ridmap" => {
             json!({ "destination": "/x", "type": "none", "source": "/tmp", "options": ["rbind", option],
             "uidMappings": ids, "gidMappings": ids })

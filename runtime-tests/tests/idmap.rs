@@ -134,6 +134,60 @@ fn the_user_namespace_that_is_joined() {
     assert_eq!(owners(&c, &["/mnt/0", "/mnt/5"]), json!([[0, 0], [5, 5]]));
 }
 
+/// `outer` is mounted at /mnt and `inner` at /mnt/below; then what is there by now is mounted a second time, idmapped.
+fn of_a_mount_before_it(mut c: Container, mappings: Option<(Value, Value)>) -> Value {
+    let (outer, inner) = (source(&mut c, "outer"), source(&mut c, "inner"));
+    fs::create_dir(outer.join("below")).expect("directory");
+    let root = c.dir.join("rootfs");
+    let c = bind(c, "/mnt", &outer, &["bind"], None);
+    let c = bind(c, "/mnt/below", &inner, &["bind"], None);
+    fs::remove_dir_all(c.path("mnt/below")).expect("only in the mount");
+    let c = bind(c, "/one", &root.join("mnt/below"), &["bind", "idmap"], mappings.clone());
+    let c = bind(c, "/all", &root.join("mnt"), &["rbind", "ridmap"], mappings).idle().up();
+    owners(&c, &["/one/1", "/all/5", "/all/below/5", "/mnt/1"])
+}
+
+#[test]
+fn of_mounts_before_it_in_the_containers_root() {
+    known!("runc", "1.2", "no mapping of a mount's own");
+    private_mounts();
+    let ids = map(&[(0, 1000, 10)]);
+    let seen = of_a_mount_before_it(Container::new(), Some((ids.clone(), ids)));
+    assert_eq!(seen, json!([[1001, 1001], [1005, 1005], [1005, 1005], [1, 1]]));
+}
+
+#[test]
+fn of_mounts_before_it_in_a_user_namespace() {
+    known!("runc", "1.2", "no idmap without mappings of the mount's own");
+    private_mounts();
+    let seen = of_a_mount_before_it(own_user_namespace(Container::new()), None);
+    assert_eq!(seen, json!([[1, 1], [5, 5], [5, 5], [OVERFLOW, OVERFLOW]]));
+    let first = own_user_namespace(Container::new()).idle().up();
+    let joined = Container::new().namespace("user", &format!("/proc/{}/ns/user", first.pid()));
+    assert_eq!(of_a_mount_before_it(joined, None), json!([[1, 1], [5, 5], [5, 5], [OVERFLOW, OVERFLOW]]));
+}
+
+#[test]
+fn without_any_mapping_it_is_an_error() {
+    // runtime-spec config.md, "Linux mount options": an error MUST be returned.
+    known!("runc", "1.2", "an unknown option");
+    for option in ["idmap", "ridmap"] {
+        let c = Container::new();
+        let dir = c.dir.clone();
+        let out = bind(c, "/mnt", &dir, &["rbind", option], None).create(&[]);
+        assert!(out.code == 1 && out.stderr.contains("mapping"), "{out}");
+    }
+}
+
+#[test]
+fn a_mapping_in_the_root_that_the_kernel_refuses_is_named() {
+    known!("runc", "1.2", "no mapping of a mount's own");
+    let ids = map(&[(0, 1000, 10)]);
+    let c = bind(Container::new(), "/again", "rootfs/proc".as_ref(), &["bind"], Some((ids.clone(), ids)));
+    let out = c.create(&[]);
+    assert!(out.code == 1 && out.stderr.contains("]: idmap of ") && out.stderr.contains("EINVAL"), "{out}");
+}
+
 #[test]
 fn ridmap_reaches_the_mounts_below_and_idmap_does_not() {
     known!("runc", "1.2", "no ridmap");

@@ -142,10 +142,10 @@ impl Runtime {
         // Without the right to, init does it.
         let trees = if plan.unprivileged { None } else { Some(Trees::open(plan)?) };
         let namespaces = open_namespaces(&plan.namespaces.joined)?;
-        match &trees {
+        let idmapped_later = match &trees {
             Some(trees) => mounts::idmap::apply(&plan.mounts, &trees.sources, &namespaces)?,
             None => mounts::idmap::refuse(&plan.mounts)?,
-        }
+        };
         refuse_host_settings(plan, &namespaces)?;
         let hook_output = &plan.hooks.output.open()?;
 
@@ -222,6 +222,7 @@ impl Runtime {
             net_devices: None,
             systemd,
             cgroup: &mut made.cgroup,
+            idmapped_later,
             hooks_ran: false,
         };
         let master = launch::attend(&plan.turns, child, &channel, &plan.process, endpoints, &mut answers);
@@ -244,6 +245,7 @@ struct Answers<'a> {
     net_devices: Option<Moved>,
     systemd: Option<Systemd>,
     cgroup: &'a mut Option<Cgroup>,
+    idmapped_later: mounts::idmap::Waiting<'a>,
     hooks_ran: bool,
 }
 
@@ -287,6 +289,10 @@ impl Attend for Answers<'_> {
         Ok(cgroup.v1_tasks(&SubCgroups::default())?)
     }
 
+    fn map_ids(&mut self, tree: OwnedFd) -> Result<()> {
+        mounts::idmap::apply_next(&mut self.idmapped_later, tree.as_fd())
+    }
+
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
         let ns = &self.plan.namespaces;
         match turn {
@@ -321,7 +327,7 @@ impl Attend for Answers<'_> {
                 self.state.init = Some(InitProcess::of(child.pid)?);
                 self.dir.write(self.state)
             }
-            Turn::JoinCgroups | Turn::HostMounts | Turn::Console | Turn::Limits => Ok(()),
+            Turn::JoinCgroups | Turn::HostMounts | Turn::MountIds | Turn::Console | Turn::Limits => Ok(()),
         }
     }
 }
@@ -438,7 +444,13 @@ pub fn plan_state(plan: &Plan, process: Box<RawValue>, facts: &HostFacts) -> Sta
             ..Default::default()
         },
         mount_label: plan.mount_label.clone(),
-        binds: plan.mounts.iter().filter(|m| m.is_bind()).map(|m| m.destination.clone()).collect(),
+        // What symlinks are taken literally for criu cannot be told of by path, and refuses to save.
+        binds: plan
+            .mounts
+            .iter()
+            .filter(|m| m.is_bind() && m.options.links.is_default())
+            .map(|m| m.destination.clone())
+            .collect(),
         stdio: if plan.process.terminal { Vec::new() } else { launch::standard_streams() },
         process,
     }

@@ -15,6 +15,7 @@
 //!   TimeOffsets  new time namespace: my clocks     -> /proc/PID/timens_offsets
 //!   NetDevices   I have my network namespace    -> network devices of the host moved into it
 //!   HostMounts   no mount namespace: may I mount   -> nothing but the answer: it is written down who I am
+//!   MountIds     here is a source of mine (an fd)  -> its owners are translated; once for each of these
 //!   Hooks        mounts are made, root not pivoted -> prestart, createRuntime hooks
 //!   Console      here is the pty's master (an fd)  -> to the console socket, or kept for a foreground run
 //!   Limits       about to become the user          -> prlimit(PID, …), when the child may not do it itself
@@ -58,6 +59,8 @@ pub enum Turn {
     NetDevices,
     /// May I mount on the host?
     HostMounts,
+    /// Translate the owners on my mount.
+    MountIds,
     /// Run the hooks of the runtime namespace.
     Hooks,
     /// Take my pty's master.
@@ -69,7 +72,7 @@ pub enum Turn {
 }
 
 impl Turn {
-    const ALL: [Turn; 11] = [
+    const ALL: [Turn; 12] = [
         Turn::Cgroup,
         Turn::Born,
         Turn::MapIds,
@@ -77,6 +80,7 @@ impl Turn {
         Turn::TimeOffsets,
         Turn::NetDevices,
         Turn::HostMounts,
+        Turn::MountIds,
         Turn::Hooks,
         Turn::Console,
         Turn::Limits,

@@ -168,7 +168,7 @@ impl Init<'_> {
         let root = plan.root.attach(trees.root, place)?;
         // While the host's procfs is still visible, which the kernel wants to see before it gives a user namespace its own.
         let proc = if plan.sysctl.is_empty() { None } else { Some(private_proc::whole()?) };
-        let read_only_later = apply::apply_all(&root, &plan.mounts, trees.sources, &plan.cgroup_mounts)?;
+        let read_only_later = apply::apply_all(&root, &plan.mounts, trees.sources, &plan.cgroup_mounts, &self.channel)?;
         plan.dev.apply(&root, &trees.devices)?;
         // Whoever looks at us while we wait for `start` finds nothing of the host's.
         drop(trees.devices);

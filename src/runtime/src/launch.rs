@@ -118,6 +118,11 @@ pub trait Attend {
 
     /// Does what the turn asks.
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()>;
+
+    /// Translates the owners on a mount of the child's.
+    fn map_ids(&mut self, _tree: OwnedFd) -> Result<()> {
+        Err(Error::Init("a mount to be translated where none is planned".into()))
+    }
 }
 
 /// Answers the child's turns until it is ready, and returns the terminal's master if the caller keeps it.
@@ -151,6 +156,7 @@ pub fn attend(
                 with.attend(Turn::Born, child)?;
             }
             (Turn::Born, None) => return Err(Error::Init("the container's init came without a pidfd".into())),
+            (Turn::MountIds, Some(tree)) => with.map_ids(tree)?,
             (Turn::Limits, _) => set_limits(child.pid, plan)?,
             (turn, _) => with.attend(*turn, child)?,
         }

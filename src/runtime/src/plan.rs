@@ -181,7 +181,7 @@ impl Plan {
         let sysctl = sysctl::plan(linux.sysctl().as_ref(), &namespaces, hostname.is_some())?;
         let hooks = HooksPlan::new(spec.hooks().as_ref(), &annotations)?;
         let net_devices = net_devices::plan(linux, &namespaces)?;
-        let turns = turns(&cgroup, &namespaces, unprivileged, &net_devices, &hooks, &process);
+        let turns = turns(&cgroup, &namespaces, unprivileged, &net_devices, &mounts, &hooks, &process);
         Ok(Plan {
             id: options.id.clone(),
             bundle: bundle.into(),
@@ -401,6 +401,7 @@ fn turns(
     ns: &NamespacePlan,
     unprivileged: bool,
     devices: &[NetDevicePlan],
+    mounts: &[MountPlan],
     hooks: &HooksPlan,
     process: &ProcessPlan,
 ) -> Vec<Turn> {
@@ -426,6 +427,7 @@ fn turns(
     if !ns.has(kind::MOUNT) {
         turns.push(Turn::HostMounts);
     }
+    turns.extend(mounts.iter().filter(|m| m.idmap.is_some() && m.in_root.is_some()).map(|_| Turn::MountIds));
     if hooks.before_pivot() {
         turns.push(Turn::Hooks);
     }

@@ -175,6 +175,11 @@ fn refuse_lost(plan: &Plan) -> Result<()> {
     if !plan.namespaces.has(kind::MOUNT) {
         return Err(config("linux.namespaces", "criu restores no container without a mount namespace"));
     }
+    let links = |m: &&MountPlan| m.options.links.source || m.options.links.destination;
+    if let Some(mount) = plan.mounts.iter().find(links) {
+        let problem = "criu binds by path and follows symlinks; src-nofollow and dest-nofollow are not for restore";
+        return Err(config(format!("{}.options", mount.property), problem));
+    }
     match lost.into_iter().find(|(asked, _)| *asked) {
         Some((_, property)) => {
             let problem =
@@ -387,6 +392,10 @@ fn prepare(plan: &Plan, places: &Places, sources: Vec<Option<Source>>, devices: 
     for ((mount_plan, source), place) in plan.mounts.iter().zip(sources).zip(&places.sources) {
         let doing = || format!("{}: make the mount point {:?}", mount_plan.property, mount_plan.destination);
         if matches!(mount_plan.kind, MountKind::Remount) {
+            continue;
+        }
+        if let Some(link) = source.as_ref().map(|s| s.link(mount_plan)).transpose()?.flatten() {
+            mount_plan.copy_link(&root, &link)?;
             continue;
         }
         let is_dir = source.as_ref().is_none_or(|s| s.is_dir);

@@ -119,6 +119,17 @@ pub fn clone_host_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
     open_tree_clone(CWD, path, recursive)
 }
 
+/// [`clone_host_tree`] of a symlink itself, where the path ends in one.
+pub fn clone_host_link(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(CWD, path, flags)
+        .named(|| format!("open_tree({path:?}, OPEN_TREE_CLONE|AT_SYMLINK_NOFOLLOW)"))
+}
+
 /// A new file system of type `fstype`, as a detached mount.
 ///
 /// `source` is what mountinfo shows; `options` are `key` or `key=value`, as in mount(8)'s data string. An error carries what the

@@ -71,6 +71,11 @@ impl Root {
             .named(|| format!("openat2({path:?}, O_PATH, RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS)"))
     }
 
+    /// Opens `path` as `O_PATH`, and if it ends in a symlink, that; symlinks on the way are followed inside the root.
+    pub fn resolve_link(&self, path: &Path) -> Result<OwnedFd> {
+        self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
     fn lookup(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // RESOLVE_IN_ROOT takes "/" as the root itself, but an empty path is ENOENT.
@@ -273,6 +278,14 @@ pub fn symlinkat(target: &Path, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()>
 pub fn readlinkat(dir: BorrowedFd<'_>, name: &OsStr) -> Result<PathBuf> {
     let target = rustix::fs::readlinkat(dir, name, Vec::new()).named(|| format!("readlinkat({name:?})"))?;
     Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
+}
+
+/// What a symlink that an fd holds (`O_PATH`) says; `None` when it is none. readlinkat(2) with an empty path
+pub fn link_text(fd: impl AsFd) -> Result<Option<PathBuf>> {
+    match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+        FileType::Symlink => readlinkat(fd.as_fd(), OsStr::new("")).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// The names in a directory opened for reading.

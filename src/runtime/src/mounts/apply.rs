@@ -3,6 +3,7 @@
 use super::options::{MS_I_VERSION, MountOptions, attr};
 use super::{MountKind, MountPlan, Source, allowed_in_proc, cgroup, mount_point};
 use crate::error::{Doing, Result, config};
+use crate::handshake::{Channel, Turn};
 use rrt_sys::mount::{self, SetAttr};
 use rrt_sys::path::{self, Root};
 use rrt_sys::{FileType, OFlags, errno};
@@ -12,6 +13,10 @@ use std::path::Path;
 
 /// `PROC_SUPER_MAGIC`
 const PROC_MAGIC: u64 = 0x9fa0;
+/// `SYSFS_MAGIC`
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+/// `DEVPTS_SUPER_MAGIC`
+const DEVPTS_MAGIC: u64 = 0x1cd1;
 
 /// Mounts that become read-only at the end, held by their fds.
 #[derive(Debug, Default)]
@@ -27,19 +32,24 @@ impl ReadOnlyLater {
     }
 }
 
-/// Makes every mount of the plan below `root`; `sources` are the bind mounts' trees.
+/// Makes every mount of the plan below `root`; `sources` are the bind mounts' trees. `channel` is to the parent, who translates ids.
 pub fn apply_all(
     root: &Root,
     mounts: &[MountPlan],
     sources: Vec<Option<Source>>,
     cgroups: &cgroup::CgroupMounts,
+    channel: &Channel,
 ) -> Result<ReadOnlyLater> {
     let mut later = ReadOnlyLater::default();
     for (plan, source) in mounts.iter().zip(sources) {
         match (&plan.kind, source) {
             (MountKind::Bind { .. }, Some(source)) => bind(root, plan, source)?,
             (MountKind::Bind { recursive, .. }, None) if let Some(path) = &plan.in_root => {
-                bind(root, plan, plan.open_in_root(root, path, *recursive)?)?;
+                let source = plan.open_in_root(root, path, *recursive)?;
+                if plan.idmap.is_some() {
+                    channel.ask(Turn::MountIds, Some(source.tree.as_fd()))?;
+                }
+                bind(root, plan, source)?;
             }
             (MountKind::Bind { .. }, None) => return Err(config(&plan.property, "has no opened source")),
             (MountKind::FileSystem { fstype, source }, _) => {
@@ -56,12 +66,21 @@ pub fn apply_all(
 }
 
 fn bind(root: &Root, plan: &MountPlan, source: Source) -> Result<()> {
+    if let Some(target) = source.link(plan)? {
+        return plan.copy_link(root, &target);
+    }
     let doing = || format!("{}: bind to {:?}", plan.property, plan.destination);
-    let target = mount_point(root, &plan.destination, source.is_dir).doing(doing)?;
+    let target = plan.bind_place(root, source.is_dir).doing(doing)?;
     check_place(plan, target.as_fd(), Some(source.tree.as_fd()))?;
-    if !source.is_dir && path::is_dir(&target).doing(doing)? {
-        let problem = format!("{:?} is a directory, and the source is a file", plan.destination);
-        return Err(config(format!("{}.destination", plan.property), problem));
+    let problem = match source.is_dir {
+        false if path::is_dir(&target).doing(doing)? => Some("is a directory, and the source is a file"),
+        true if plan.options.links.destination && !path::is_dir(&target).doing(doing)? => {
+            Some("is not a directory, and the source is one")
+        }
+        _ => None,
+    };
+    if let Some(problem) = problem {
+        return Err(config(format!("{}.destination", plan.property), format!("{:?} {problem}", plan.destination)));
     }
     set_attributes(source.tree.as_fd(), &plan.options).map_err(|e| plan.explain(doing(), e))?;
     mount::attach(source.tree.as_fd(), target.as_fd()).doing(doing)
@@ -241,6 +260,10 @@ pub fn check_place(plan: &MountPlan, target: BorrowedFd<'_>, source: Option<Borr
             return Ok(());
         }
         return Err(config(property(), "only a procfs may be mounted on /proc"));
+    }
+    // As in crun: where it may not follow a symlink, it may not cover one of the kernel's either.
+    if plan.options.links.destination && matches!(path::fs_magic(target).doing(property)?, SYSFS_MAGIC | DEVPTS_MAGIC) {
+        return Err(config(property(), format!("{:?} belongs to the kernel and cannot be covered", plan.destination)));
     }
     if plan.destination.starts_with("/proc") || is_proc(target)? {
         if allowed_in_proc(&plan.destination) {

@@ -150,11 +150,20 @@ fn parse(text: &str, namespaces: &NamespacePlan, place: &str) -> Result<Mapping>
     }
 }
 
-/// Translates the sources that the plan says, before any of them is attached. Does nothing without such a mount.
-pub fn apply(mounts: &[MountPlan], sources: &[Option<Source>], joined: &[(Joined, OwnedFd)]) -> Result<()> {
+/// Sources that init opens and the parent then translates, in the order that init comes to them: each with its user namespace.
+pub type Waiting<'a> = std::collections::VecDeque<(&'a MountPlan, OwnedFd)>;
+
+/// Translates the sources that the plan says, before any of them is attached; those that are not opened yet are returned. Does nothing
+/// without such a mount.
+pub fn apply<'a>(
+    mounts: &'a [MountPlan],
+    sources: &[Option<Source>],
+    joined: &[(Joined, OwnedFd)],
+) -> Result<Waiting<'a>> {
     let mut made: Vec<(&Mapping, OwnedFd)> = Vec::new();
+    let mut waiting = Waiting::new();
     for (plan, source) in mounts.iter().zip(sources) {
-        let (Some(idmap), Some(source)) = (&plan.idmap, source) else { continue };
+        let Some(idmap) = &plan.idmap else { continue };
         let user = match &idmap.mapping {
             Mapping::Joined => joined.iter().find(|(j, _)| j.kind == kind::USER).map(|(_, fd)| fd.as_fd()),
             Mapping::New { uids, gids } => {
@@ -165,26 +174,37 @@ pub fn apply(mounts: &[MountPlan], sources: &[Option<Source>], joined: &[(Joined
             }
         };
         let user = user.ok_or_else(|| config(&plan.property, "idmap without a user namespace"))?;
-        map_ids(plan, idmap, source, user)?;
+        match source {
+            Some(source) => map_ids(plan, idmap, source.tree.as_fd(), user)?,
+            None => waiting.push_back((plan, user.try_clone_to_owned().doing(|| plan.property.clone())?)),
+        }
     }
-    Ok(())
+    Ok(waiting)
+}
+
+/// Translates the next source that was waited for; `tree` is init's, and attached nowhere.
+pub fn apply_next(waiting: &mut Waiting<'_>, tree: BorrowedFd<'_>) -> Result<()> {
+    match waiting.pop_front() {
+        Some((plan, user)) => plan.idmap.as_ref().map_or(Ok(()), |idmap| map_ids(plan, idmap, tree, user.as_fd())),
+        None => Err(Error::Init("an idmapped source that nobody waits for".into())),
+    }
 }
 
 /// Rootless the sources are opened by init, which may not translate them: an error, never a mount without the mapping.
-pub fn refuse(mounts: &[MountPlan]) -> Result<()> {
+pub fn refuse(mounts: &[MountPlan]) -> Result<Waiting<'_>> {
     match mounts.iter().find(|m| m.idmap.is_some()) {
         Some(m) => Err(config(
             &m.property,
             "an id mapping needs CAP_SYS_ADMIN in the first user namespace; run as root, or remove it",
         )),
-        None => Ok(()),
+        None => Ok(Waiting::new()),
     }
 }
 
-fn map_ids(plan: &MountPlan, idmap: &IdmapPlan, source: &Source, user: BorrowedFd<'_>) -> Result<()> {
+fn map_ids(plan: &MountPlan, idmap: &IdmapPlan, tree: BorrowedFd<'_>, user: BorrowedFd<'_>) -> Result<()> {
     let MountKind::Bind { source: from, .. } = &plan.kind else { return Ok(()) };
     let name = if idmap.recursive { "ridmap" } else { "idmap" };
-    mount::set_idmap(source.tree.as_fd(), user, idmap.recursive).map_err(|source| {
+    mount::set_idmap(tree, user, idmap.recursive).map_err(|source| {
         let types = file_systems(from, idmap.recursive).unwrap_or_default();
         let hint = match source.errno() {
             errno::EINVAL => format!("; this kernel has no id mapping for the file system ({types})"),

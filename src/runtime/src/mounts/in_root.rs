@@ -2,9 +2,9 @@
 
 use super::{MountKind, MountPlan, Source, clean};
 use crate::error::{Doing, Result, config};
-use rrt_sys::errno;
 use rrt_sys::mount::{self, Propagation, SetAttr};
 use rrt_sys::path::{self, Root};
+use rrt_sys::{OFlags, errno};
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -13,7 +13,7 @@ impl MountPlan {
     ///
     /// Such a destination is taken from the root, as in runc. Such a source is opened by init when its turn comes, so that it shows
     /// the mounts before it. It is compared as text: a source with `..`, which could lead out again, stays the host's, and so do all
-    /// of them when the root is the host's `/`. An idmapped one does, too, because only the parent may translate ids.
+    /// of them when the root is the host's `/`. The ids of an idmapped one the parent translates then (turn `MountIds`), because only he may.
     pub fn place_below(&mut self, root: &Path) {
         let below = |path: &Path| -> Option<PathBuf> {
             let rest = path.strip_prefix(root).ok()?;
@@ -23,7 +23,7 @@ impl MountPlan {
         if let Some(inside) = below(&self.destination).filter(|p| !p.as_os_str().is_empty()) {
             self.destination = Path::new("/").join(inside);
         }
-        if let (MountKind::Bind { source, .. }, None) = (&self.kind, &self.idmap) {
+        if let MountKind::Bind { source, .. } = &self.kind {
             self.in_root = below(source);
         }
     }
@@ -36,7 +36,16 @@ impl MountPlan {
         let property = format!("{}.source", self.property);
         let doing = || format!("{property} {path:?} below root.path");
         let plain = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let found = root.resolve_plain(plain).map_err(|e| match e.is(errno::ELOOP) {
+        let found = match path::split(path) {
+            // Only the last one may be a symlink, which is taken as it is.
+            Ok((parent, name)) if self.options.links.of_source() => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                root.resolve_plain(parent)
+                    .and_then(|dir| path::openat(dir.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW))
+            }
+            _ => root.resolve_plain(plain),
+        };
+        let found = found.map_err(|e| match e.is(errno::ELOOP) {
             true => {
                 config(&property, format!("{path:?} below root.path goes through a symlink; name the place itself"))
             }

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod cgroup;
 pub mod idmap;
 mod in_root;
+pub mod links;
 pub mod options;
 pub mod running;
 mod user_namespace;
@@ -94,6 +95,7 @@ impl MountPlan {
         if options.tmpcopyup && !matches!(&kind, MountKind::FileSystem { fstype, .. } if fstype == "tmpfs") {
             return Err(config(format!("{property}.options"), "tmpcopyup is for type tmpfs only"));
         }
+        options.links.check(&kind, &property)?;
         let idmap = idmap::plan(mount, options.idmap.as_ref(), &kind, namespaces, &property)?;
         Ok(MountPlan { property, destination, kind, options, idmap, in_root: None })
     }
@@ -198,7 +200,11 @@ impl MountPlan {
     /// One of [`open_sources`].
     pub fn open_source(&self, propagation: (Propagation, bool)) -> Result<Option<Source>> {
         let MountKind::Bind { source, recursive } = &self.kind else { return Ok(None) };
-        open_source(source, *recursive, propagation)
+        let tree = match self.options.links.of_source() {
+            true => rrt_sys::mount::clone_host_link(source, *recursive),
+            false => rrt_sys::mount::clone_host_tree(source, *recursive),
+        };
+        tree.and_then(|tree| take_source(tree, *recursive, propagation))
             .map_err(|e| self.explain(format!("{}.source {source:?}", self.property), e))
             .map(Some)
     }
@@ -206,8 +212,11 @@ impl MountPlan {
 
 /// Opens one host path as a detached mount with the given propagation.
 pub fn open_source(path: &Path, recursive: bool, propagation: (Propagation, bool)) -> rrt_sys::Result<Source> {
+    take_source(rrt_sys::mount::clone_host_tree(path, recursive)?, recursive, propagation)
+}
+
+fn take_source(tree: OwnedFd, recursive: bool, propagation: (Propagation, bool)) -> rrt_sys::Result<Source> {
     use std::os::fd::AsFd;
-    let tree = rrt_sys::mount::clone_host_tree(path, recursive)?;
     let attr = rrt_sys::mount::SetAttr { propagation: Some(propagation.0), ..Default::default() };
     rrt_sys::mount::set_attr(tree.as_fd(), attr, recursive)?;
     Ok(Source { is_dir: rrt_sys::path::is_dir(&tree)?, tree })

@@ -4,7 +4,8 @@
 //! looked up below the container's root by the kernel, held by fd, and mounts are attached to them and taken from them by fd. It
 //! never enters the pid namespace and executes nothing.
 
-use super::{MountKind, MountPlan, Source, apply, mount_point, open_sources};
+use super::options::MountOptions;
+use super::{MountKind, MountPlan, Source, apply, open_sources};
 use crate::Runtime;
 use crate::error::{Doing, Error, InFile, Result, config};
 use crate::facts::is_unprivileged;
@@ -107,11 +108,14 @@ fn plan(mounts: &[Mount], change: Change, base: &Path) -> Result<Vec<MountPlan>>
             // Only where it is counts, as in crun.
             let destination = super::clean(mount.destination());
             let property = format!("mounts[{i}]");
+            let mut options = MountOptions::default();
+            // Or a mounted symlink would be followed to another place.
+            options.links.destination = mount.options().iter().flatten().any(|o| o == "dest-nofollow");
             return Ok(MountPlan {
                 property,
                 destination,
                 kind: MountKind::Remount,
-                options: Default::default(),
+                options,
                 idmap: None,
                 in_root: None,
             });
@@ -124,6 +128,7 @@ fn plan(mounts: &[Mount], change: Change, base: &Path) -> Result<Vec<MountPlan>>
             MountKind::Cgroup => refuse("a cgroup mount"),
             // They belong to namespaces that the mounting process would have to be born in, or decide about security.
             MountKind::FileSystem { fstype, .. } if matches!(fstype.as_str(), "proc" | "sysfs") => refuse(fstype),
+            _ if plan.options.links.copy => refuse("copy-symlink"),
             _ if plan.options.tmpcopyup || plan.options.iversion.is_some() => refuse("tmpcopyup or iversion"),
             _ => Ok(plan),
         }
@@ -297,7 +302,7 @@ impl Place {
     fn add(&self, plan: &MountPlan, source: Option<Source>) -> Result<OwnedFd> {
         let doing = || format!("{}: mount on {:?}", plan.property, plan.destination);
         let is_dir = source.as_ref().is_none_or(|s| s.is_dir);
-        let target = mount_point(&self.root, &plan.destination, is_dir).doing(doing)?;
+        let target = plan.bind_place(&self.root, is_dir).doing(doing)?;
         let new = build(plan, source, target.as_fd())?;
         mount::attach(new.as_fd(), target.as_fd()).doing(doing)?;
         Ok(new)
@@ -323,7 +328,10 @@ impl Place {
     fn mounted(&self, plan: &MountPlan) -> Result<OwnedFd> {
         let doing = || format!("{}.destination {:?}", plan.property, plan.destination);
         let wrong = |problem: String| Err(config(format!("{}.destination", plan.property), problem));
-        let found = self.root.resolve(&plan.destination).doing(doing)?;
+        let found = match plan.options.links.destination {
+            true => self.root.resolve_link(&plan.destination).doing(doing)?,
+            false => self.root.resolve(&plan.destination).doing(doing)?,
+        };
         if !mount::is_mount_root(found.as_fd()).doing(doing)? {
             return wrong(format!("nothing is mounted at {:?} in the container", plan.destination));
         }
