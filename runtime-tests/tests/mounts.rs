@@ -101,6 +101,45 @@ fn flags_of_a_bind_mount() {
 }
 
 #[test]
+fn access_times_of_a_bind_mount() {
+    private_mounts();
+    let mut c = Container::new();
+    c.host_tmpfs("source", MsFlags::MS_NOATIME);
+    // As with mount(8): one is changed by naming another, not by taking it back.
+    let all: &[Flags] = &[
+        (&[], &["noatime"], &["relatime"]),
+        (&["norelatime"], &["noatime"], &["relatime"]),
+        (&["nostrictatime"], &["noatime"], &["relatime"]),
+        (&["atime"], &["noatime"], &["relatime"]),
+        (&["relatime"], &["relatime"], &["noatime"]),
+        (&["strictatime"], &[], &["relatime", "noatime"]),
+        (&["nodiratime"], &["nodiratime", "relatime"], &["noatime"]),
+        (&["nodiratime", "norelatime"], &["nodiratime", "relatime"], &["noatime"]),
+        (&["nodiratime", "noatime"], &["nodiratime", "noatime"], &["relatime"]),
+    ];
+    for (n, (options, ..)) in all.iter().enumerate() {
+        c = c.mount(&format!("/mnt/{n}"), "bind", "source", &[&["bind"], *options].concat());
+    }
+    let report = c.report();
+    for (n, flags) in all.iter().enumerate() {
+        assert_flags(&report, &format!("/mnt/{n}"), flags);
+    }
+}
+
+#[test]
+fn an_access_time_taken_back_is_no_error_where_it_is_locked() {
+    known!("runc", "1.2", "the locked flags are tried to be changed");
+    private_mounts();
+    let ids = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let mut c =
+        Container::new().namespace("user", "").with("/linux/uidMappings", ids.clone()).with("/linux/gidMappings", ids);
+    c.host_tmpfs("source", MsFlags::MS_NOATIME | MsFlags::MS_NODIRATIME);
+    fs::create_dir(c.path("mnt")).expect("mount point");
+    let c = c.mount("/mnt", "bind", "source", &["bind", "norelatime"]);
+    assert_flags(&c.report(), "/mnt", &(&["norelatime"], &["noatime", "nodiratime"], &["relatime"]));
+}
+
+#[test]
 fn nosymfollow_and_symfollow() {
     let c = Container::new()
         .mount("/mnt/no", "tmpfs", "tmpfs", &["nosymfollow"])

@@ -39,6 +39,9 @@ enum Effect {
         set: u64,
         clear: u64,
     },
+    /// Takes back this access-time setting if an earlier option has made it. A mount that has it already keeps it, as with
+    /// mount(8) and runc: an access time is changed by naming another one.
+    NotAtime(u64),
     /// Of the file system (super block), given to it by this name.
     Super(&'static str),
     /// `MS_I_VERSION` set or not.
@@ -80,9 +83,7 @@ const fn atime(value: u64, recursive: bool) -> Effect {
 /// All options, in the order `rrt features` prints them.
 const TABLE: &[(&str, Effect)] = &[
     ("async", Super("async")),
-    // relatime is the kernel's default access-time setting, and what `atime`, `nostrictatime` and even `norelatime` return to:
-    // mount(2) has no flag for "not relatime" but strictatime.
-    ("atime", atime(0, false)),
+    ("atime", NotAtime(attr::NOATIME)),
     ("bind", Bind { recursive: false }),
     ("copy-symlink", Link(super::links::LinkOption::Copy)),
     ("defaults", Nothing),
@@ -103,13 +104,15 @@ const TABLE: &[(&str, Effect)] = &[
     ("noiversion", IVersion(false)),
     ("nolazytime", Super("nolazytime")),
     ("nomand", Super("nomand")),
-    ("norelatime", atime(0, false)),
-    ("nostrictatime", atime(0, false)),
+    // relatime, the kernel's default, is the field's 0.
+    ("norelatime", NotAtime(0)),
+    ("nostrictatime", NotAtime(attr::STRICTATIME)),
     ("nosuid", on(attr::NOSUID)),
     ("nosymfollow", on(attr::NOSYMFOLLOW)),
     ("private", Propagation(self::Propagation::Private, false)),
     // Of crun's: a super block has nothing below it, so they are the same as without the r.
     ("rasync", Super("async")),
+    // Here there is no "not": all of them return to the kernel's default, relatime.
     ("ratime", atime(0, true)),
     ("rbind", Bind { recursive: true }),
     ("rdev", roff(attr::NODEV)),
@@ -169,6 +172,9 @@ pub struct MountOptions {
     /// `MOUNT_ATTR_*` to clear where the kernel lets us; see [`MountOptions::reset_unnamed`].
     #[serde(skip_serializing_if = "is_zero")]
     pub clear_unnamed: u64,
+    /// `atime`, `norelatime` or `nostrictatime`: sets nothing, but is an option of the mount's own attributes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_atime: bool,
     /// The same, for the mount and all below it.
     pub rec_set: u64,
     /// See `rec_set`.
@@ -220,6 +226,7 @@ impl MountOptions {
             };
             match TABLE[found].1 {
                 Attr { set, clear } => merge(&mut o.set, &mut o.clear, set, clear),
+                NotAtime(value) => o.take_back_atime(value),
                 RecAttr { set, clear } => merge(&mut o.rec_set, &mut o.rec_clear, set, clear),
                 Super(key) => o.super_block.push(key.to_string()),
                 IVersion(yes) => o.iversion = Some(yes),
@@ -232,10 +239,22 @@ impl MountOptions {
                 Nothing => {}
             }
         }
+        if o.set & attr::NODIRATIME != 0 {
+            // As with mount(2), to which it is an access-time setting: without another one it is that and relatime.
+            o.clear |= attr::ATIME;
+        }
         if o.bind.is_some() {
             o.refuse_file_system_options(options, property)?;
         }
         Ok(o)
+    }
+
+    fn take_back_atime(&mut self, value: u64) {
+        self.not_atime = true;
+        if self.clear & attr::ATIME != 0 && self.set & attr::ATIME == value {
+            self.set &= !attr::ATIME;
+            self.clear &= !attr::ATIME;
+        }
     }
 
     /// For a bind mount: with an option for the mount's own attributes, the others are as on a new mount, not as its source has
@@ -244,7 +263,7 @@ impl MountOptions {
     pub fn reset_unnamed(&mut self) {
         use attr::{NODEV, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
         let named = self.set | self.clear;
-        if named != 0 {
+        if named != 0 || self.not_atime {
             self.clear_unnamed = (RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW) & !named;
         }
     }
@@ -335,6 +354,27 @@ mod tests {
         assert_eq!((o.set, o.clear), (attr::STRICTATIME, attr::ATIME));
         let o = parse(&["noatime", "relatime"]);
         assert_eq!((o.set, o.clear), (0, attr::ATIME));
+    }
+
+    #[test]
+    fn an_access_time_is_taken_back_and_not_changed() {
+        for (options, set, clear) in [
+            (&["atime"][..], 0, 0),
+            (&["noatime", "atime"], 0, 0),
+            (&["noatime", "norelatime"], attr::NOATIME, attr::ATIME),
+            (&["strictatime", "nostrictatime"], 0, 0),
+            (&["relatime", "norelatime"], 0, 0),
+            (&["relatime", "atime"], 0, attr::ATIME),
+            (&["nodiratime"], attr::NODIRATIME, attr::ATIME),
+            (&["nodiratime", "norelatime"], attr::NODIRATIME, attr::ATIME),
+            (&["nodiratime", "noatime"], attr::NODIRATIME | attr::NOATIME, attr::ATIME),
+        ] {
+            let o = parse(options);
+            assert_eq!((o.set, o.clear), (set, clear), "{options:?}");
+        }
+        let mut o = parse(&["bind", "norelatime"]);
+        o.reset_unnamed();
+        assert_ne!(o.clear_unnamed, 0);
     }
 
     #[test]
