@@ -147,11 +147,12 @@ impl Cgroup {
             let path = group.dir();
             let fresh = make_dirs(group, &path, &mut Made(Vec::new())).doing(MAKE)?;
             let dir = Dir::open(&path).doing(MAKE)?;
+            let refused = if group.enable.is_empty() { Vec::new() } else { hand_down(group, &dir)? };
             if group.is_cpuset_v1() {
                 inherit_cpuset(group, &dir, fresh)?;
             }
             for one in &group.settings {
-                setting::apply(&dir, one, false)?;
+                setting::apply(&dir, one, false).map_err(|e| explain(e, &refused))?;
             }
             match &group.devices {
                 Some(Devices::V1(_)) => write_device_lines(group, &dir)?,

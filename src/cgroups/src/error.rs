@@ -2,6 +2,7 @@
 
 use crate::BusError;
 use rrt_sys::SysError;
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub enum Error {
         /// What came of the call.
         source: BusError,
         /// What may be the cause, beginning with `: `, or empty.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// The cgroup was there before, and something runs in it.
     #[error("container's cgroup is not empty: {count} process(es) found in {}", path.display())]

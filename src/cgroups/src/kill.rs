@@ -57,7 +57,12 @@ impl Cgroup {
         }
     }
 
-    fn thaw_if_there(&self) -> Result<(), Error> {
+    /// As [`Cgroup::thaw`], after SIGKILL: where a frozen process dies of that at once (v2), systemd may already have removed the
+    /// cgroup.
+    ///
+    /// # Errors
+    /// As [`Cgroup::thaw`].
+    pub fn thaw_if_there(&self) -> Result<(), Error> {
         match self.thaw() {
             Err(e) if e.errno() == Some(libc::ENOENT) || e.errno() == Some(libc::ENODEV) => Ok(()),
             done => done,

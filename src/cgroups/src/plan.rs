@@ -242,7 +242,12 @@ pub fn plan_unit(
     let mut groups = plan_groups(host, resources, |_| unit.path.clone())?;
     plan_devices(&mut groups, device_rules)?;
     unit.add_devices(device_rules, legacy);
-    for group in &mut groups {
+    for (group, hierarchy) in groups.iter_mut().zip(&host.hierarchies) {
+        // Beside v1 systemd hands no controllers of the unified hierarchy down, but a kernel may have some nowhere else: Debian
+        // 13's has `memory` and `cpuset` for v2 only.
+        if legacy {
+            group.enable = enabled(host.mode, hierarchy, &group.settings);
+        }
         round_quotas(group.version, &mut group.settings);
         // systemd has its own defaults (of tasks, for one), so those of a new cgroup are written too, where they can be.
         for write in group.settings.iter_mut().flatten().filter(|w| w.default) {

@@ -111,3 +111,17 @@ fn a_plan_is_json() {
     let json = serde_json::to_value(plan(&v2(), Manager::Cgroupfs, None, "box", None, &rules()).unwrap()).unwrap();
     assert!(json["groups"][0]["devices"]["V2"]["instructions"].is_u64());
 }
+
+#[test]
+fn systemd_leaves_the_unified_hierarchy_beside_v1_to_us() {
+    let facts = crate::SystemdFacts { version: 257, user: false, control_group: "/".into() };
+    let of = |host: &HostCgroups, json: &str| {
+        let resources = resources(json);
+        plan_unit(host, &facts, None, "box", Some(&resources), &rules(), &BTreeMap::new()).unwrap()
+    };
+    let limits = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#;
+    assert_eq!(of(&hybrid(), limits).groups[3].enable, ["hugetlb"]);
+    assert_eq!(of(&hybrid(), r#"{"memory":{"limit":1048576}}"#).groups[3].enable, [""; 0]);
+    // On v2 alone `Delegate=yes` gives the scope all controllers.
+    assert_eq!(of(&v2(), r#"{"memory":{"limit":1048576}}"#).groups[0].enable, [""; 0]);
+}

@@ -75,7 +75,7 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
         }
         // Nothing waits by sleeping: the pidfd becomes readable at the moment init is dead.
         if is_frozen(&cgroup) {
-            cgroup.thaw()?;
+            cgroup.thaw_if_there()?;
         }
         let ms = KILL_TIMEOUT.as_millis() as i32;
         if !socket::poll_readable(&[pidfd.as_fd()], ms).doing(|| "wait for init to end".into())?[0] {

@@ -69,7 +69,7 @@ impl Runtime {
         })?;
         // A frozen process takes no signal, and SIGKILL is meant to end it (contract A.9).
         if signal == 9 && state.status(&dir) == Status::Paused {
-            state.cgroup().thaw()?;
+            state.cgroup().thaw_if_there()?;
         }
         Ok(())
     }

@@ -12,6 +12,11 @@ pub fn explain(error: Error, cgroup: &Cgroup) -> Error {
             "init was killed by the kernel for lack of memory during setup: {}",
             limit(kills, "raise it")
         )),
+        // With its last process gone systemd takes the scope back, and may be faster than we are.
+        (Error::Killed(text), None) if cgroup.has_unit() => Error::Killed(format!(
+            "{text}; by the kernel for lack of memory (then raise linux.resources.memory.limit), or by somebody who sent it SIGKILL: \
+             systemd has already removed the cgroup that would tell"
+        )),
         (Error::Killed(text), _) => {
             Error::Killed(format!("{text}; somebody sent it SIGKILL, such as a `delete --force`"))
         }

@@ -26,6 +26,7 @@ pub use unit::{PROPERTY_ANNOTATION, Property, UnitPlan};
 use crate::Error;
 use bus::{Address, Bus};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use value::Value;
@@ -85,7 +86,7 @@ impl Systemd {
         let bus = Bus::connect(&places, limit).map_err(|source| Error::Systemd {
             doing: "connect to systemd".into(),
             source,
-            hint: if user { NO_USER_BUS } else { "" },
+            hint: if user { NO_USER_BUS } else { "" }.into(),
         })?;
         Ok(Systemd { user, places, bus })
     }
@@ -144,7 +145,7 @@ impl Systemd {
                             name: "JobRemoved".into(),
                             text: format!("the job's result is {result:?}"),
                         },
-                        hint: ": see its lines in the journal",
+                        hint: ": see its lines in the journal".into(),
                     });
                 }
                 Err(BusError::Refused { name, .. }) if name.ends_with(".UnitExists") && (there() || !forgotten) => {
@@ -160,7 +161,7 @@ impl Systemd {
                     *self = Systemd::connect_to(self.user, self.places.clone(), self.bus.limit)?;
                 }
                 Err(source) => {
-                    let hint = start_hint(&source);
+                    let hint = start_hint(&source, unit);
                     return Err(Error::Systemd { doing: format!("start the unit {}", unit.name), source, hint });
                 }
             }
@@ -250,24 +251,32 @@ fn doing(doing: &str, user: bool) -> impl FnOnce(BusError) -> Error {
     let doing = doing.to_owned();
     move |source| {
         let hint = if user && matches!(source, BusError::Unreachable(_)) { NO_USER_BUS } else { "" };
-        Error::Systemd { doing, source, hint }
+        Error::Systemd { doing, source, hint: hint.into() }
     }
 }
 
-fn start_hint(error: &BusError) -> &'static str {
-    match error {
-        BusError::Refused { name, .. } if name.ends_with(".UnitExists") => {
-            ": another container or service uses this unit; stop it, or give another linux.cgroupsPath"
-        }
-        BusError::Refused { text, .. } if text.starts_with("Cannot set property") => {
-            ": an annotation org.systemd.property.NAME names no property of this unit and this version of systemd"
-        }
-        BusError::Refused { name, .. }
-            if name.ends_with(".AccessDenied") || name.ends_with("AuthorizationRequired") =>
-        {
-            ": systemd makes units for root only, and for users those of their own session"
-        }
-        _ => "",
+fn start_hint(error: &BusError, unit: &UnitPlan) -> Cow<'static, str> {
+    let BusError::Refused { name, text } = error else { return "".into() };
+    if name.ends_with(".UnitExists") {
+        return ": another container or service uses this unit; stop it, or give another linux.cgroupsPath".into();
+    }
+    if name.ends_with(".AccessDenied") || name.ends_with("AuthorizationRequired") {
+        return ": systemd makes units for root only, and for users those of their own session".into();
+    }
+    // systemd names the property that it does not know or whose value it does not take, but not one of another type.
+    let untyped = text.contains("Unexpected message contents");
+    let named = |property: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == property);
+    let suspects: Vec<String> = unit
+        .annotated()
+        .filter(|(_, property)| untyped || named(&property.name))
+        .map(|(annotation, property)| match untyped {
+            true => format!("{PROPERTY_ANNOTATION}{annotation} (of type {:?})", property.value.signature()),
+            false => format!("{PROPERTY_ANNOTATION}{annotation}"),
+        })
+        .collect();
+    match suspects.is_empty() {
+        true => "".into(),
+        false => format!(": see the annotation {}, and org.freedesktop.systemd1(5)", suspects.join(", ")).into(),
     }
 }
 

@@ -247,11 +247,24 @@ fn a_unit_in_use_is_an_error_that_names_the_cure() {
 
 #[test]
 fn refusals_are_systemds_words_with_a_hint() {
+    let mut unit = unit();
+    let annotations = [("org.systemd.property.FooSec", "5"), ("org.systemd.property.CollectMode", "'often'")];
+    unit.add_annotations(&annotations.map(|(k, v)| (k.to_owned(), v.to_owned())).into()).unwrap();
     for (name, text, hint) in [
         (
             "org.freedesktop.DBus.Error.PropertyReadOnly",
-            "Cannot set property Foo, or unknown property.",
-            "org.systemd.property",
+            "Cannot set property FooUSec, or unknown property.",
+            ": see the annotation org.systemd.property.FooSec, and",
+        ),
+        (
+            "org.freedesktop.DBus.Error.InvalidArgs",
+            "Invalid CollectMode setting: often",
+            ": see the annotation org.systemd.property.CollectMode, and",
+        ),
+        (
+            "System.Error.ENXIO",
+            "Failed to set unit properties: Unexpected message contents",
+            "org.systemd.property.CollectMode (of type \"s\"), org.systemd.property.FooSec (of type \"t\"), and",
         ),
         ("org.freedesktop.DBus.Error.AccessDenied", "Permission denied", "for root only"),
         ("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "Interactive", "for root only"),
@@ -259,7 +272,7 @@ fn refusals_are_systemds_words_with_a_hint() {
         let peer = Peer::new(move |stream| {
             Server::new(stream).serve(|server, _, serial| server.refuse(serial, name, text));
         });
-        let error = fails(&peer, LATE, |s| s.start(&unit(), 1, || false));
+        let error = fails(&peer, LATE, |s| s.start(&unit, 1, || false));
         assert!(error.contains(text) && error.contains(hint), "{error}");
     }
 }

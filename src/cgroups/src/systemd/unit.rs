@@ -52,6 +52,9 @@ pub struct UnitPlan {
     pub user: bool,
     /// Its properties, in order; those of annotations last.
     pub properties: Vec<Property>,
+    /// What follows `org.systemd.property.` in the annotations that gave the last properties, in their order.
+    #[serde(skip)]
+    annotations: Vec<String>,
     #[serde(skip)]
     pub(crate) kind: Kind,
     /// Its cgroup below the root of each hierarchy.
@@ -95,7 +98,8 @@ impl UnitPlan {
         // The container ends with its engine, not with the targets of the boot.
         properties.push(Property::new("DefaultDependencies", Value::Bool(false)));
         let root = facts.control_group.strip_prefix("/").unwrap_or(&facts.control_group);
-        Ok(UnitPlan { name: unit.name, user: facts.user, properties, kind: unit.kind, path: root.join(unit.path) })
+        let (name, path) = (unit.name, root.join(unit.path));
+        Ok(UnitPlan { name, user: facts.user, properties, annotations: Vec::new(), kind: unit.kind, path })
     }
 
     /// Adds the limits, as far as systemd knows them.
@@ -125,11 +129,18 @@ impl UnitPlan {
                 return Err(invalid(format!("cannot be set: {why}")));
             }
             let value = gvariant::parse(text).map_err(|e| invalid(format!("{text:?} is no GVariant: {e}")))?;
-            let (name, value) =
+            let (property, value) =
                 in_microseconds(name, value).ok_or_else(|| invalid(format!("{text:?} is no number of seconds")))?;
-            self.properties.push(Property::new(name, value));
+            self.properties.push(Property::new(property, value));
+            self.annotations.push(name.to_owned());
         }
         Ok(())
+    }
+
+    /// The properties that annotations gave, with what follows `org.systemd.property.` in the annotation's name.
+    pub(crate) fn annotated(&self) -> impl Iterator<Item = (&str, &Property)> {
+        let first = self.properties.len() - self.annotations.len();
+        self.annotations.iter().map(String::as_str).zip(&self.properties[first..])
     }
 
     pub(crate) fn values(&self) -> Vec<Value> {
