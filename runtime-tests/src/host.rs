@@ -69,10 +69,21 @@ pub fn process_cgroup(pid: u32, controller: &str) -> Option<String> {
     })
 }
 
-/// The directory of process `pid`'s cgroup in a v1 controller's hierarchy, or in the v2 one where that holds all.
+/// Whether a controller is in the unified hierarchy, on a machine with v1, too; nothing where it is in none.
+#[must_use]
+pub fn controller_is_v2(controller: &str) -> Option<bool> {
+    if cgroup_mounts().iter().any(|m| m.controllers.iter().any(|c| c == controller)) {
+        return Some(false);
+    }
+    let unified = cgroup_mounts().into_iter().find(|m| m.controllers.is_empty())?;
+    let all = fs::read_to_string(unified.path.join("cgroup.controllers")).ok()?;
+    all.split_whitespace().any(|c| c == controller).then_some(true)
+}
+
+/// The directory of process `pid`'s cgroup in the hierarchy that has the controller.
 #[must_use]
 pub fn cgroup_dir(pid: u32, controller: &str) -> Option<PathBuf> {
-    let controller = if cgroup_v2() { "" } else { controller };
+    let controller = if controller_is_v2(controller) == Some(false) { controller } else { "" };
     let inside = process_cgroup(pid, controller)?;
     let is_it = |m: &CgroupMount| match controller {
         "" => m.controllers.is_empty(),

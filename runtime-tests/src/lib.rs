@@ -29,8 +29,8 @@ mod skip;
 pub use command::{Background, DEADLINE, Output, run, until};
 pub use container::Container;
 pub use host::{
-    Pty, cgroup_dir, cgroup_file, cgroup_v2, console_socket, host_mounts, private_mounts, process_cgroup, read_until,
-    receive,
+    Pty, cgroup_dir, cgroup_file, cgroup_v2, console_socket, controller_is_v2, host_mounts, private_mounts,
+    process_cgroup, read_until, receive,
 };
 pub use leaks::{assert_nothing_left, cgroups_named, leftovers};
 pub use older::without_calls;

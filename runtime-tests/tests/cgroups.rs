@@ -442,7 +442,7 @@ fn update_accepts_what_no_longer_exists() {
 #[test]
 fn update_leaves_the_rest_alone() {
     let c = Container::new().idle().with("/linux/resources", json!({
-        "devices": [{ "allow": false, "access": "rwm" }], "pids": { "limit": 40 }, "cpu": { "quota": 30_000, "period": 90_000 },
+        "devices": [{ "allow": false, "access": "rwm" }], "pids": { "limit": 40 }, "cpu": { "quota": 27_000, "period": 90_000 },
     }));
     let c = c.up();
     c.call("update", &["--memory", "128m"], &[]).ok();
@@ -450,7 +450,7 @@ fn update_leaves_the_rest_alone() {
         &c,
         &[
             limit("pids", 0, ("pids", "pids.max", "40"), ("pids.max", "40")),
-            limit("quota", 0, ("cpu", "cpu.cfs_quota_us", "30000"), ("cpu.max", "30000 90000")),
+            limit("quota", 0, ("cpu", "cpu.cfs_quota_us", "27000"), ("cpu.max", "27000 90000")),
             limit("period", 0, ("cpu", "cpu.cfs_period_us", "90000"), None),
         ],
     );

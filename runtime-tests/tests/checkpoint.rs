@@ -11,7 +11,8 @@ use serde_json::json;
 
 /// Counts in a variable of the shell's, and tells the number as the target of a symlink: a file open for writing just when the
 /// container is saved would have to be there, of the same size, each time it is restored.
-const COUNT: &str = "i=0; while :; do i=$((i+1)); ln -sfn $i /tmp/count; sleep 0.02; done";
+/// The symlink is renamed into place: there is a count at any moment.
+const COUNT: &str = "i=0; while :; do i=$((i+1)); ln -sn $i /tmp/next; mv -f /tmp/next /tmp/count; sleep 0.02; done";
 
 /// The test runs only where criu does.
 macro_rules! need_criu {

@@ -364,11 +364,11 @@ fn into_a_sub_cgroup() {
         skip!("on cgroup v2 a sub-cgroup beside processes needs the container to be threaded");
     }
     let c = Container::new().idle().up();
-    let own = runtime_tests::cgroup_dir(c.pid(), "memory").expect("memory cgroup");
+    let own = runtime_tests::cgroup_dir(c.pid(), "pids").expect("pids cgroup");
     fs::create_dir(own.join("sub")).expect("sub-cgroup");
-    let report = c.exec_report(&["--cgroup", "memory:sub"]);
+    let report = c.exec_report(&["--cgroup", "pids:sub"]);
     let line =
-        report["cgroup"].as_array().expect("list").iter().find(|l| l.as_str().is_some_and(|l| l.contains(":memory:")));
+        report["cgroup"].as_array().expect("list").iter().find(|l| l.as_str().is_some_and(|l| l.contains(":pids:")));
     assert!(line.and_then(Value::as_str).is_some_and(|l| l.ends_with("/sub")), "{report}");
     fs::remove_dir(own.join("sub")).expect("remove the sub-cgroup");
 }
