@@ -70,6 +70,18 @@ the_runtime() {
     fi
 }
 
+# the_shim: set $shim to the absolute path of $SHIM, or of containerd-shim-rrt-v2, built now.
+the_shim() {
+    if [ -n "${SHIM:-}" ]; then
+        shim=$(realpath "$SHIM")
+    else
+        add_target
+        (cd "$top" && cargo build --quiet --release --target "$target" -p rrt-shim)
+        # shellcheck disable=SC2034 # read by those who source this file
+        shim=${CARGO_TARGET_DIR:-$top/target}/$target/release/containerd-shim-rrt-v2
+    fi
+}
+
 # make_rootfs DIR: a root file system of busybox and nothing from any registry.
 make_rootfs() {
     local root=$1 busybox name

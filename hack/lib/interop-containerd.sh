@@ -1,11 +1,15 @@
 # shellcheck shell=bash
-# containerd's own client, with its shim for runc and our binary in runc's place (BinaryName).
+# containerd's own client, with its shim for runc and our binary in runc's place (BinaryName). interop-shim.sh runs the same
+# checks with our shim.
 # Checks are called by name (lib/checks.sh).
 # shellcheck disable=SC2016,SC2154 # $x in '' is for the container's shell; $work, $runtime, $cgroup: of hack/interop
 
+# What chooses the runtime: `ctr run` takes these words.
+with_runtime=(--runtime io.containerd.runc.v2 --runc-binary "$runtime")
+
 containerd_up() {
     local dir=$work/containerd
-    mkdir "$dir"
+    mkdir -p "$dir"
     cat >"$dir/config.toml" <<-END
 	version = 2
 	root = "$dir/root"
@@ -38,7 +42,7 @@ box_run() {
     shift
     # ctr gives a profile only when asked, containerd's own; a privileged container has none.
     [[ " ${flags[*]} " == *" --privileged "* ]] || flags+=(--seccomp)
-    box_ctr run --runtime io.containerd.runc.v2 --runc-binary "$runtime" --cgroup "$cgroup/ctr-$id" \
+    box_ctr run "${with_runtime[@]}" --cgroup "$cgroup/ctr-$id" \
         "${flags[@]}" localhost/box:latest "$id" "$@"
 }
 
@@ -66,8 +70,8 @@ containerd_check_run_stdin() { same "$(echo in | box_run --rm c1 head -n 1)" in;
 
 containerd_check_run_terminal() {
     local out
-    out=$(on_terminal "ctr --address $work/containerd/sock run --rm -t --runtime io.containerd.runc.v2 \
-        --runc-binary $runtime --cgroup $cgroup/ctr-c1 localhost/box:latest c1 sh -c 'tty; test -t 0 && echo on-a-tty; sleep 0.3'")
+    out=$(on_terminal "ctr --address $work/containerd/sock run --rm -t ${with_runtime[*]} \
+        --cgroup $cgroup/ctr-c1 localhost/box:latest c1 sh -c 'tty; test -t 0 && echo on-a-tty; sleep 0.3'")
     like "$out" '/dev/pts/0'
     like "$out" on-a-tty
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `RUNTIME` | the runtime under test, a name or a path; a test that fails on runc is wrong, or says so with [`known!`] |
 //! | `RRT_BIN` | the `rrt` to test; without it the newest one in the target directory |
+//! | `SHIM` | the containerd shim under test; without it ours, built now |
 //! | `CI` | a skip that `skips.allow` does not list fails |
 //! | `RT_SKIPS` | a file that gets a line for each skip |
 //! | `RT_LENT` | the ids lent to the user who runs the tests, `START:SIZE`, if he is not root (`hack/rootless`) |
@@ -24,7 +25,9 @@ mod leaks;
 mod older;
 mod rootfs;
 mod runtime;
+pub mod shim;
 mod skip;
+pub mod wire;
 
 pub use command::{Background, DEADLINE, Output, run, until};
 pub use container::Container;

@@ -1,0 +1,97 @@
+//! Bytes from one descriptor to another, without blocking the one thread.
+
+use crate::error::Error;
+use crate::log;
+pub use crate::ready::Fd;
+use rustix::event::PollFlags;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::pipe::SpliceFlags;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+/// As much as one splice may move: a pipe's own size.
+const AT_ONCE: usize = 64 << 10;
+/// After so many turns others have theirs.
+const TURNS: u32 = 16;
+
+thread_local! {
+    /// For data that passes through: no relay keeps anything in it while it waits.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes reads and writes of this descriptor's description return at once.
+pub fn nonblocking(fd: &OwnedFd) -> Result<(), Error> {
+    let set = fcntl_getfl(fd).and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK));
+    set.map_err(|e| Error::system("fcntl(O_NONBLOCK)", e))
+}
+
+/// Moves everything from one pipe to another, without copying it. splice(2)
+pub async fn splice(from: &Fd, to: &Fd) -> io::Result<()> {
+    let mut turns = 0;
+    loop {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match rustix::pipe::splice(from.fd(), None, to.fd(), None, AT_ONCE, flags) {
+            Ok(0) => return Ok(()),
+            Ok(_) => turns += 1,
+            Err(Errno::INTR) => {}
+            // Either is the reason.
+            Err(Errno::AGAIN) if from.is_ready(PollFlags::IN) => to.writable().await?,
+            Err(Errno::AGAIN) => from.readable().await?,
+            Err(e) => return Err(e.into()),
+        }
+        if turns == TURNS {
+            turns = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Appends everything to a file. A full disk costs the container its output, but does not stop it.
+pub async fn into_file(from: &Fd, to: &File) -> io::Result<()> {
+    let mut lost = false;
+    loop {
+        from.readable().await?;
+        let end = BUFFER.with_borrow_mut(|buffer| -> io::Result<bool> {
+            buffer.resize(AT_ONCE, 0);
+            match rustix::io::read(from.fd(), &mut buffer[..]) {
+                Ok(0) => Ok(true),
+                Ok(n) => {
+                    let mut to = to;
+                    if let Err(e) = to.write_all(&buffer[..n])
+                        && !std::mem::replace(&mut lost, true)
+                    {
+                        log::warn(format_args!("output is lost: {e}"));
+                    }
+                    Ok(false)
+                }
+                Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+                Err(e) => Err(e.into()),
+            }
+        })?;
+        if end {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Where a relay that has read something writes it to.
+pub enum Sink {
+    /// May be full.
+    Pipe(Fd),
+    /// Never is.
+    File(File),
+}
+
+impl Sink {
+    /// Writes all of it.
+    pub async fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::Pipe(to) => to.write_all(data).await,
+            Sink::File(to) => to.write_all(data),
+        }
+    }
+}

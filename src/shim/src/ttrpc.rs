@@ -1,0 +1,242 @@
+//! ttrpc: requests and responses in frames of ten bytes and a protocol buffer, over a unix socket.
+//!
+//! Only unary calls: the task service and the events service have no others. The server answers each request in a task of its own,
+//! so a call that takes long holds up nobody; what has been begun is finished, even if the caller has gone.
+
+use crate::error::{Code, Error};
+use crate::log;
+use crate::proto::{Request, Response, Status};
+use prost::Message;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, watch};
+use tokio::task::spawn_local;
+
+/// Length, stream and type (and flags) of a frame.
+const HEADER: usize = 10;
+/// The protocol's limit for what follows.
+const LONGEST: usize = 4 << 20;
+const REQUEST: u8 = 1;
+const RESPONSE: u8 = 2;
+/// A request with a stream of data behind it.
+const REMOTE_OPEN: u8 = 2;
+
+/// A future on the one thread.
+pub type Local<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Whoever answers requests.
+pub trait Service {
+    /// Answers one.
+    fn call(self: Rc<Self>, service: &str, method: &str, payload: Vec<u8>) -> Local<Result<Vec<u8>, Error>>;
+
+    /// Whether a call only waits, so that it can be given up with its caller.
+    fn only_waits(&self, method: &str) -> bool;
+}
+
+/// A frame's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    length: usize,
+    stream: u32,
+    kind: u8,
+    flags: u8,
+}
+
+impl Header {
+    fn parse(bytes: [u8; HEADER]) -> Header {
+        let [a, b, c, d, e, f, g, h, kind, flags] = bytes;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        Header { length, stream: u32::from_be_bytes([e, f, g, h]), kind, flags }
+    }
+}
+
+/// A whole frame with a message in it.
+fn frame(stream: u32, kind: u8, message: &impl Message) -> io::Result<Vec<u8>> {
+    let length = message.encoded_len();
+    if length > LONGEST {
+        return Err(io::Error::other(format!("a message of {length} bytes is longer than ttrpc allows")));
+    }
+    let mut bytes = Vec::with_capacity(HEADER + length);
+    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(&[kind, 0]);
+    message.encode(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+/// Reads a frame; a message that is too long is read away, and the frame has none.
+async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<(Header, Option<Vec<u8>>)> {
+    let mut bytes = [0; HEADER];
+    from.read_exact(&mut bytes).await?;
+    let header = Header::parse(bytes);
+    if header.length > LONGEST {
+        let mut rest = from.take(header.length as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+        return Ok((header, None));
+    }
+    let mut payload = vec![0; header.length];
+    from.read_exact(&mut payload).await?;
+    Ok((header, Some(payload)))
+}
+
+/// Serves every connection until the process ends.
+pub async fn serve(listener: UnixListener, service: Rc<dyn Service>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                spawn_local(connection(stream, service.clone()));
+            }
+            Err(e) => {
+                // Out of descriptors, most likely: others have to end first.
+                log::warn(format_args!("accept: {e}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, service: Rc<dyn Service>) {
+    // As containerd's shims: whoever is not our own user has no business here, however he got at the socket.
+    let ours = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == ours => {}
+        Ok(peer) => return log::warn(format_args!("a connection of uid {} is refused", peer.uid())),
+        Err(e) => return log::warn(format_args!("SO_PEERCRED: {e}")),
+    }
+    let (reader, writer) = stream.into_split();
+    let writer = Rc::new(Mutex::new(writer));
+    // Its end tells those who only wait that the caller has gone.
+    let (open, closed) = watch::channel(());
+    if let Err(e) = requests(reader, &writer, &service, &closed).await
+        && e.kind() != io::ErrorKind::UnexpectedEof
+    {
+        log::debug(format_args!("connection: {e}"));
+    }
+    drop(open);
+}
+
+async fn requests(
+    mut reader: OwnedReadHalf,
+    writer: &Rc<Mutex<OwnedWriteHalf>>,
+    service: &Rc<dyn Service>,
+    closed: &watch::Receiver<()>,
+) -> io::Result<()> {
+    loop {
+        let (header, payload) = read_frame(&mut reader).await?;
+        let request = match payload {
+            _ if header.kind != REQUEST => continue,
+            None => {
+                Err(Error::new(Code::ResourceExhausted, format!("a message has {LONGEST} bytes at most; split it")))
+            }
+            Some(_) if header.flags & REMOTE_OPEN != 0 => {
+                Err(Error::new(Code::Unimplemented, "streams are not supported"))
+            }
+            Some(bytes) => Request::decode(&bytes[..])
+                .map_err(|e| Error::new(Code::InvalidArgument, format!("the request cannot be read: {e}"))),
+        };
+        spawn_local(answer(header.stream, request, writer.clone(), service.clone(), closed.clone()));
+    }
+}
+
+async fn answer(
+    stream: u32,
+    request: Result<Request, Error>,
+    writer: Rc<Mutex<OwnedWriteHalf>>,
+    service: Rc<dyn Service>,
+    mut closed: watch::Receiver<()>,
+) {
+    let result = match request {
+        Err(error) => Err(error),
+        Ok(request) => {
+            let waits = service.only_waits(&request.method);
+            let limit = u64::try_from(request.timeout_nano).ok().filter(|n| waits && *n > 0).map(Duration::from_nanos);
+            let call = service.call(&request.service, &request.method, request.payload);
+            tokio::select! {
+                result = call => result,
+                // The sender is dropped, that is the only change there is.
+                _ = closed.changed(), if waits => return,
+                () = timer(limit) => Err(Error::new(Code::DeadlineExceeded, "context deadline exceeded")),
+            }
+        }
+    };
+    let response = match result {
+        Ok(payload) => Response { status: None, payload },
+        Err(Error { code, message }) => {
+            Response { status: Some(Status { code: code as i32, message }), payload: Vec::new() }
+        }
+    };
+    // A caller that has gone does not need it; the reader notices, too.
+    if let Ok(bytes) = frame(stream, RESPONSE, &response) {
+        let _ = writer.lock().await.write_all(&bytes).await;
+    }
+}
+
+async fn timer(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A caller, one call at a time.
+pub struct Client {
+    stream: UnixStream,
+    next: u32,
+}
+
+impl Client {
+    /// Connects to a socket.
+    ///
+    /// # Errors
+    /// `connect(2)`
+    pub async fn connect(path: &str) -> io::Result<Client> {
+        Ok(Client { stream: UnixStream::connect(path).await?, next: 1 })
+    }
+
+    /// Calls and waits for the answer, whose payload is not looked at.
+    ///
+    /// # Errors
+    /// The connection; or, inside, what the server says.
+    pub async fn call(
+        &mut self,
+        service: &str,
+        method: &str,
+        message: &impl Message,
+    ) -> io::Result<Result<(), Status>> {
+        let stream = self.next;
+        self.next = self.next.wrapping_add(2);
+        let payload = message.encode_to_vec();
+        let request = Request { service: service.into(), method: method.into(), payload, timeout_nano: 0 };
+        self.stream.write_all(&frame(stream, REQUEST, &request)?).await?;
+        loop {
+            let (header, payload) = read_frame(&mut self.stream).await?;
+            if header.stream == stream && header.kind == RESPONSE {
+                let response = Response::decode(&payload.unwrap_or_default()[..]).map_err(io::Error::other)?;
+                return Ok(response.status.filter(|s| s.code != 0).map_or(Ok(()), Err));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_what_its_header_says() {
+        let bytes = frame(7, RESPONSE, &Status { code: 5, message: "x".into() }).expect("a frame");
+        assert_eq!(bytes, [0, 0, 0, 5, 0, 0, 0, 7, 2, 0, 8, 5, 18, 1, b'x']);
+        let head = bytes[..HEADER].try_into().expect("ten bytes");
+        assert_eq!(Header::parse(head), Header { length: 5, stream: 7, kind: RESPONSE, flags: 0 });
+    }
+
+    #[test]
+    fn too_long_to_be_sent() {
+        assert!(frame(1, REQUEST, &Status { code: 0, message: "x".repeat(LONGEST) }).is_err());
+    }
+}
