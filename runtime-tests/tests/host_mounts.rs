@@ -119,6 +119,8 @@ fn exec_and_mounts_are_below_its_root() {
     assert_eq!(c.exec(&[], &["cat", "/added"]).ok().stdout, "from the host");
     assert_eq!(fs::read_to_string(c.path("added")).expect("on the host"), "from the host");
     assert!(!Path::new("/added").exists());
+    let out = c.call("checkpoint", &["--image-path", "images"], &[]);
+    assert!(out.code == 1 && out.stderr.contains("it has no mount namespace"), "{out}");
     mounts("remove");
     assert_eq!(c.exec(&[], &["cat", "/added"]).ok().stdout, "");
     assert_eq!(others(&c), before);

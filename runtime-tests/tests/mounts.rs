@@ -117,10 +117,15 @@ fn access_times_of_a_bind_mount() {
         (&["nodiratime", "norelatime"], &["nodiratime", "relatime"], &["noatime"]),
         (&["nodiratime", "noatime"], &["nodiratime", "noatime"], &["relatime"]),
     ];
+    c.host_tmpfs("nodir", MsFlags::MS_NODIRATIME);
+    let c = c.mount("/mnt/strict", "bind", "nodir", &["bind", "strictatime"]);
+    let mut c = c.mount("/mnt/ro", "bind", "nodir", &["bind", "ro", "diratime"]);
     for (n, (options, ..)) in all.iter().enumerate() {
         c = c.mount(&format!("/mnt/{n}"), "bind", "source", &[&["bind"], *options].concat());
     }
     let report = c.report();
+    assert_flags(&report, "/mnt/strict", &(&["strictatime"], &[], &["nodiratime", "relatime"]));
+    assert_flags(&report, "/mnt/ro", &(&["ro"], &["nodiratime"], &[]));
     for (n, flags) in all.iter().enumerate() {
         assert_flags(&report, &format!("/mnt/{n}"), flags);
     }

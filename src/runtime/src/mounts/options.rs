@@ -89,7 +89,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("defaults", Nothing),
     ("dest-nofollow", Link(super::links::LinkOption::Destination)),
     ("dev", off(attr::NODEV)),
-    ("diratime", off(attr::NODIRATIME)),
+    ("diratime", NotAtime(attr::NODIRATIME)),
     ("dirsync", Super("dirsync")),
     ("exec", off(attr::NOEXEC)),
     ("idmap", Idmap { recursive: false }),
@@ -172,7 +172,7 @@ pub struct MountOptions {
     /// `MOUNT_ATTR_*` to clear where the kernel lets us; see [`MountOptions::reset_unnamed`].
     #[serde(skip_serializing_if = "is_zero")]
     pub clear_unnamed: u64,
-    /// `atime`, `norelatime` or `nostrictatime`: sets nothing, but is an option of the mount's own attributes.
+    /// `atime`, `diratime`, `norelatime` or `nostrictatime`: sets nothing, but is an option of the mount's own attributes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub not_atime: bool,
     /// The same, for the mount and all below it.
@@ -239,9 +239,12 @@ impl MountOptions {
                 Nothing => {}
             }
         }
+        // As with mount(2), to which nodiratime is an access-time setting: whoever names one names all of them. By itself nodiratime
+        // is relatime, too, and with another one directories have access times unless it is named.
         if o.set & attr::NODIRATIME != 0 {
-            // As with mount(2), to which it is an access-time setting: without another one it is that and relatime.
             o.clear |= attr::ATIME;
+        } else if o.clear & attr::ATIME != 0 {
+            o.clear |= attr::NODIRATIME;
         }
         if o.bind.is_some() {
             o.refuse_file_system_options(options, property)?;
@@ -251,7 +254,9 @@ impl MountOptions {
 
     fn take_back_atime(&mut self, value: u64) {
         self.not_atime = true;
-        if self.clear & attr::ATIME != 0 && self.set & attr::ATIME == value {
+        if value == attr::NODIRATIME {
+            self.set &= !attr::NODIRATIME;
+        } else if self.clear & attr::ATIME != 0 && self.set & attr::ATIME == value {
             self.set &= !attr::ATIME;
             self.clear &= !attr::ATIME;
         }
@@ -351,22 +356,24 @@ mod tests {
         assert_eq!((parse(&["ro", "rw"]).set, parse(&["ro", "rw"]).clear), (0, attr::RDONLY));
         assert_eq!((parse(&["rw", "ro"]).set, parse(&["rw", "ro"]).clear), (attr::RDONLY, 0));
         let o = parse(&["noatime", "strictatime"]);
-        assert_eq!((o.set, o.clear), (attr::STRICTATIME, attr::ATIME));
+        assert_eq!((o.set, o.clear), (attr::STRICTATIME, attr::ATIME | attr::NODIRATIME));
         let o = parse(&["noatime", "relatime"]);
-        assert_eq!((o.set, o.clear), (0, attr::ATIME));
+        assert_eq!((o.set, o.clear), (0, attr::ATIME | attr::NODIRATIME));
     }
 
     #[test]
     fn an_access_time_is_taken_back_and_not_changed() {
+        let others = attr::ATIME | attr::NODIRATIME;
         for (options, set, clear) in [
             (&["atime"][..], 0, 0),
             (&["noatime", "atime"], 0, 0),
-            (&["noatime", "norelatime"], attr::NOATIME, attr::ATIME),
+            (&["noatime", "norelatime"], attr::NOATIME, others),
             (&["strictatime", "nostrictatime"], 0, 0),
             (&["relatime", "norelatime"], 0, 0),
-            (&["relatime", "atime"], 0, attr::ATIME),
+            (&["relatime", "atime"], 0, others),
             (&["nodiratime"], attr::NODIRATIME, attr::ATIME),
             (&["nodiratime", "norelatime"], attr::NODIRATIME, attr::ATIME),
+            (&["nodiratime", "diratime"], 0, 0),
             (&["nodiratime", "noatime"], attr::NODIRATIME | attr::NOATIME, attr::ATIME),
         ] {
             let o = parse(options);
