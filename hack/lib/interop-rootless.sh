@@ -281,6 +281,24 @@ rootless_check_buildah() {
     as_user buildah rm "$from"
 }
 
+# The runtime inside of a container of the user's, with CAP_SYS_ADMIN and CAP_NET_ADMIN; and without, where the inner
+# container has a user namespace, with /proc unmasked and without podman's seccomp profile, which has no sethostname(2) then.
+rootless_check_inside_of_a_container() {
+    known_of runc "no static program that could be put into a container"
+    local bundle=$work/rootless/home/inner in
+    mkdir -p "$bundle"
+    [ -d "$bundle/rootfs" ] || make_rootfs "$bundle/rootfs"
+    in="cd /in && rm -f config.json && rt spec \$how && sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"\$/\"id\", \"-u\"/' config.json &&
+        rt --root /tmp/state run inner"
+    chown -R "$user:$user" "$bundle"
+    in_container() { urun -v "$user_runtime:/bin/rt:ro" -v "$bundle:/in" "$@"; }
+    same "$(in_container --cap-add SYS_ADMIN,NET_ADMIN localhost/box sh -c "how=; $in")" 0
+    same "$(in_container --security-opt unmask=ALL --security-opt seccomp=unconfined localhost/box sh -c "how=--rootless; $in")" 0
+    # What podman's own masks and seccomp profile are in the way of is told.
+    like "$(status_of 1 in_container --security-opt unmask=ALL localhost/box sh -c "how=--rootless; $in" 2>&1)" seccomp=unconfined
+    like "$(status_of 1 in_container --security-opt seccomp=unconfined localhost/box sh -c "how=--rootless; $in" 2>&1)" unmask=ALL
+}
+
 rootless_check_no_descriptors_leak() {
     ubox -d --name c1 localhost/box sleep 1000
     same "$(find "/proc/$(user_podman inspect --format '{{.State.Pid}}' c1)/fd" -type l -printf '%f\n' | sort | tr '\n' ' ')" '0 1 2 '

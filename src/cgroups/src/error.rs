@@ -135,7 +135,11 @@ impl<T> Doing<T> for rrt_sys::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T, Error> {
         self.map_err(|source| {
             let hint = match source.errno() {
-                libc::EACCES | libc::EPERM | libc::EROFS => {
+                libc::EROFS => {
+                    ": the cgroup tree is not writable here; inside of a container that one has to mount it without \"ro\", or \
+                     `--cgroup-manager disabled` does without limits"
+                }
+                libc::EACCES | libc::EPERM => {
                     ": the cgroup tree is not writable here; as another user than root it has to be delegated"
                 }
                 libc::ENOSPC => ": the limit on cgroups above (cgroup.max.descendants, cgroup.max.depth) is reached",

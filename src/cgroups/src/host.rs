@@ -29,6 +29,16 @@ pub enum Version {
     V2,
 }
 
+impl Version {
+    /// The number of its file system's type, in statfs(2).
+    fn magic(self) -> u64 {
+        match self {
+            Version::V1 => CGROUP_MAGIC,
+            Version::V2 => CGROUP2_MAGIC,
+        }
+    }
+}
+
 /// How the machine's hierarchies are set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Mode {
@@ -145,8 +155,8 @@ fn parse_own(text: &[u8]) -> Result<Vec<Own>, Error> {
 
 /// Finds where a hierarchy is mounted; `None` when it is not. `at_root`: the unified one takes the whole of [`ROOT`].
 fn locate(own: &Own, at_root: bool, mounts: &mut Option<Vec<Mount>>) -> Result<Option<Hierarchy>, Error> {
-    let (version, magic) =
-        if own.controllers.is_empty() { (Version::V2, CGROUP2_MAGIC) } else { (Version::V1, CGROUP_MAGIC) };
+    let version = if own.controllers.is_empty() { Version::V2 } else { Version::V1 };
+    let magic = version.magic();
     let mut mount = PathBuf::from(ROOT);
     if !at_root {
         mount.push(match version {
@@ -161,7 +171,10 @@ fn locate(own: &Own, at_root: bool, mounts: &mut Option<Vec<Mount>>) -> Result<O
         (mount, own.path.clone())
     } else {
         if mounts.is_none() {
-            *mounts = Some(parse_mountinfo(&proc_file("/proc/self/mountinfo")?));
+            let mut table = parse_mountinfo(&proc_file("/proc/self/mountinfo")?);
+            // One that another mount covers stays in the table: in a container that has bound the host's /sys below its own cgroups.
+            table.retain(|m| fs_magic(&m.place) == Some(m.version.magic()));
+            *mounts = Some(table);
         }
         match find_mount(mounts.as_deref().unwrap_or_default(), own, version) {
             Some(found) => found,

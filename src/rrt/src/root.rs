@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// The default of root, which runc's clients rarely use: they pass `--root`.
 const SYSTEM_ROOT: &str = "/run/rrt";
 
-/// The directory named by `--root`, absolute; else `/run/rrt`, and for users `$XDG_RUNTIME_DIR/rrt`, which is made.
+/// The directory named by `--root`, absolute; else `/run/rrt`, and for users `$XDG_RUNTIME_DIR/rrt`, which is made. A user without the
+/// variable (cron, sudo -u, ssh without pam_systemd) has the directory of the login sessions, if there is one.
 ///
 /// # Errors
 /// `--root` is `/`, or the user's directory cannot be made.
@@ -18,7 +19,8 @@ pub fn resolve(given: Option<&Path>) -> Result<PathBuf, Error> {
     if let Some(given) = given {
         return absolute(given);
     }
-    let Some(xdg) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) else {
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let Some(xdg) = xdg.or_else(|| session_directory().map(Into::into)) else {
         return Ok(SYSTEM_ROOT.into());
     };
     if !is_honoured(root_kind(), std::env::var_os("USER").as_deref()) {
@@ -26,6 +28,14 @@ pub fn resolve(given: Option<&Path>) -> Result<PathBuf, Error> {
     }
     let dir = Path::new(&xdg).join("rrt");
     make_sticky(&dir).map(|()| dir)
+}
+
+/// `/run/user/UID`, which pam_systemd(8) makes for a user and keeps for one that lingers; never root's.
+fn session_directory() -> Option<PathBuf> {
+    let (uid, _) = rrt_sys::creds::effective_ids();
+    let dir = PathBuf::from(format!("/run/user/{uid}"));
+    let own = uid != 0 && std::fs::symlink_metadata(&dir).is_ok_and(|m| m.is_dir() && m.uid() == uid);
+    own.then_some(dir)
 }
 
 /// `list` of a `--root` that is not there: as runc does, an error, because somebody has mistyped it. The default may be missing;

@@ -7,6 +7,7 @@ use crate::criu::options::{self, CONFIG_ANNOTATION, CriuOptions, Directories};
 use crate::criu::rpc::{self, Kind, Message, opt};
 use crate::criu::{Criu, Stages, Start};
 use crate::error::{Doing, Error, InFile, Result};
+use crate::facts::in_user_namespace;
 use crate::namespaces::kind;
 use crate::state::{State, StateDir, Status, is_frozen};
 use crate::{Runtime, core_sched, delete, external, landlock, log};
@@ -105,12 +106,18 @@ fn will_be_lost(state: &State) -> Option<String> {
     (!names.is_empty()).then(|| format!("checkpoint of {:?}: {}: {hint}", state.id, names.join(", ")))
 }
 
-/// criu has to be root: in a user namespace it may neither look into processes nor give them their pids.
+/// criu has to be the host's root: what a process has mapped (`/proc/PID/map_files`) the kernel opens for nobody but who has
+/// CAP_CHECKPOINT_RESTORE in the first user namespace (proc(5)).
 pub fn require_root() -> Result<()> {
-    match rrt_sys::creds::effective_ids().0 {
-        0 => Ok(()),
-        uid => Err(Error::Unsupported(format!("checkpoint and restore by uid {uid}: criu has to be root"))),
-    }
+    let who = match rrt_sys::creds::effective_ids().0 {
+        0 if !in_user_namespace()? => return Ok(()),
+        0 => "root of a user namespace".to_owned(),
+        uid => format!("uid {uid}"),
+    };
+    Err(Error::Usage(format!(
+        "checkpoint and restore are not for {who}: criu needs CAP_CHECKPOINT_RESTORE and CAP_SYS_ADMIN on the host; call them as the \
+         host's root"
+    )))
 }
 
 fn save(

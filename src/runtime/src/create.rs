@@ -113,7 +113,7 @@ impl Runtime {
             }
             Err(e) => {
                 made.take_back(dir);
-                Err(id_maps::explain_init(e, &plan.namespaces, plan.unprivileged))
+                Err(seccomp::explain(id_maps::explain_init(e, &plan.namespaces, plan.unprivileged)))
             }
         }
     }
@@ -140,7 +140,7 @@ impl Runtime {
             notify::make_directory(dir.path())?;
         }
         // Without the right to, init does it.
-        let trees = if plan.unprivileged { None } else { Some(Trees::open(plan)?) };
+        let trees = Trees::open_if_allowed(plan)?;
         let namespaces = open_namespaces(&plan.namespaces.joined)?;
         let idmapped_later = match &trees {
             Some(trees) => mounts::idmap::apply(&plan.mounts, &trees.sources, &namespaces)?,
@@ -373,6 +373,10 @@ pub fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, Path
             "no bundle at {}: config.json does not exist there (--bundle names the bundle; `rrt spec` makes a config.json)",
             bundle.display()
         )),
+        std::io::ErrorKind::PermissionDenied => {
+            let (uid, _) = rrt_sys::creds::effective_ids();
+            Error::Io { doing: format!("read {file:?} (the bundle has to be readable for uid {uid})"), source }
+        }
         _ => Error::Io { doing: format!("read {file:?}"), source },
     })?;
     let mut warnings = Vec::new();

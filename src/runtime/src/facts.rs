@@ -23,6 +23,8 @@ pub struct HostFacts {
     pub capabilities: CapBits,
     /// Whether the runtime itself is in a user namespace: no device can be made there.
     pub in_user_namespace: bool,
+    /// The maps of that user namespace, one range a line; empty on the host, where every id is mapped.
+    pub own_maps: OwnMaps,
     /// Whether `/proc/kcore` exists.
     pub kcore: bool,
     /// How many fds systemd passed (sd_listen_fds(3)), and their names.
@@ -31,6 +33,26 @@ pub struct HostFacts {
     pub lsm: Modules,
     /// Where the service manager wants to be notified (sd_notify(3)).
     pub notify_socket: Option<PathBuf>,
+}
+
+/// The texts of `/proc/self/uid_map` and `gid_map`, as config.json's mappings are written: `START HOST SIZE` a line.
+#[derive(Debug, Clone, Default)]
+pub struct OwnMaps {
+    /// `uid_map`
+    pub uids: String,
+    /// `gid_map`
+    pub gids: String,
+}
+
+impl OwnMaps {
+    fn read() -> Result<OwnMaps> {
+        let read = |file: &str| -> Result<String> {
+            let text = std::fs::read_to_string(file).doing(|| format!("read {file}"))?;
+            let line = |l: &str| l.split_whitespace().collect::<Vec<_>>().join(" ") + "\n";
+            Ok(text.lines().map(line).collect())
+        };
+        Ok(OwnMaps { uids: read("/proc/self/uid_map")?, gids: read("/proc/self/gid_map")? })
+    }
 }
 
 impl HostFacts {
@@ -52,11 +74,20 @@ impl HostFacts {
             rootless: rootless.unwrap_or(euid != 0 || in_user_namespace),
             capabilities: rrt_sys::creds::permitted_set().doing(|| "read the runtime's own capabilities".into())?,
             in_user_namespace,
+            own_maps: if in_user_namespace { OwnMaps::read()? } else { OwnMaps::default() },
             kcore: Path::new("/proc/kcore").exists(),
             listen_fds: listen_fds(),
             lsm: Modules::read(labels),
             notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|s| !s.is_empty()).map(PathBuf::from),
         })
+    }
+}
+
+impl HostFacts {
+    /// Whether the runtime may make device nodes: not in a user namespace, and not in a container without CAP_MKNOD.
+    pub fn makes_devices(&self) -> bool {
+        const MKNOD: CapBits = 1 << 27;
+        !self.in_user_namespace && self.capabilities & MKNOD != 0
     }
 }
 

@@ -5,10 +5,11 @@
 //! only the two programs, which have the right, may write them.
 
 use crate::error::{Doing, Error, Result, config};
-use crate::facts::HostFacts;
+use crate::facts::{HostFacts, OwnMaps};
 use crate::launch::write_proc;
 use crate::namespaces::{NamespacePlan, kind};
 use crate::process::ProcessPlan;
+use rrt_oci::Linux;
 use rrt_sys::errno;
 use rrt_sys::process::{Child, ExecArgs, Exit, SingleThreaded};
 use rrt_sys::spawn;
@@ -93,6 +94,38 @@ fn groups_denied(why: &str) -> Error {
     )
 }
 
+/// Refuses to map ids that the user namespace which the runtime is in does not have itself: a range has to lie in one of its ranges
+/// (user_namespaces(7)).
+pub fn require_own(linux: &Linux, ns: &NamespacePlan, own: &OwnMaps) -> Result<()> {
+    if !ns.is_new(kind::USER) {
+        return Ok(());
+    }
+    let maps = [("uid", linux.uid_mappings(), &own.uids), ("gid", linux.gid_mappings(), &own.gids)];
+    for (what, mappings, own) in maps {
+        let ranges: Vec<(u64, u64)> = own.lines().filter_map(inside).collect();
+        let lies_in = |start: u64, size: u64| ranges.iter().any(|(s, n)| *s <= start && start + size <= s + n);
+        for (i, mapping) in mappings.iter().flatten().enumerate() {
+            let (start, size) = (u64::from(mapping.host_id()), u64::from(mapping.size()));
+            if !ranges.is_empty() && !lies_in(start, size) {
+                let has: Vec<_> = ranges.iter().map(|(s, n)| format!("{s}:{n}")).collect();
+                let problem = format!(
+                    "{start}:{size} is not in the user namespace that the runtime is in, which has {} (/proc/self/{what}_map); map what \
+                     it has, as `rrt spec --rootless` called inside of it does",
+                    has.join(", ")
+                );
+                return Err(config(format!("linux.{what}Mappings[{i}].hostID"), problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// First id inside and size of a line of a map.
+fn inside(line: &str) -> Option<(u64, u64)> {
+    let mut fields = line.split_whitespace();
+    Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
+}
+
 /// Whether a map is one line for one id, `own`.
 fn is_own_id(map: &str, own: u32) -> bool {
     let mut lines = map.lines().map(|l| l.split_whitespace().skip(1).eq([own.to_string().as_str(), "1"]));
@@ -165,7 +198,18 @@ pub fn write(ns: &NamespacePlan, writers: Writers, token: &SingleThreaded, child
 }
 
 fn write_own(map: &Map<'_>, child: &Child) -> Result<()> {
-    write_proc(child.pid, map.file, map.text).doing(|| format!("{}: write {}", map.property, map.file))
+    write_proc(child.pid, map.file, map.text).map_err(|source| {
+        let maps_root = map.file == "uid_map" && map.text.lines().any(|l| l.split(' ').nth(1) == Some("0"));
+        let setfcap = 1 << rrt_sys::creds::capability("CAP_SETFCAP").unwrap_or(31);
+        let lacks = rrt_sys::creds::permitted_set().is_ok_and(|own| own & setfcap == 0);
+        let why = if source.is(errno::EPERM) && maps_root && lacks {
+            " (from Linux 5.12 on to map root takes CAP_SETFCAP, which the runtime has not: give it to the container that it runs in, or \
+             map another id)"
+        } else {
+            ""
+        };
+        Error::System { doing: format!("{}: write {}{why}", map.property, map.file), source }
+    })
 }
 
 fn run_helper(map: &Map<'_>, token: &SingleThreaded, child: &Child) -> Result<()> {
@@ -319,6 +363,29 @@ mod tests {
         assert_eq!(ranges(text, Some("me"), 1000), [(100_000, 65536), (5, 6)]);
         assert_eq!(ranges(text, None, 1000), [(5, 6)]);
         assert_eq!(ranges(text, Some("who"), 3), []);
+    }
+
+    #[test]
+    fn only_ids_of_the_runtimes_own_user_namespace_can_be_mapped() {
+        let check = |host: u32, size: u32, own: &str| {
+            let text = format!(
+                r#"{{"namespaces":[{{"type":"mount"}},{{"type":"user"}}],
+                "uidMappings":[{{"containerID":0,"hostID":{host},"size":{size}}}],"gidMappings":[{{"containerID":0,"hostID":0,"size":1}}]}}"#
+            );
+            let linux = serde_json::from_str(&text).unwrap();
+            let own = OwnMaps { uids: own.into(), gids: own.into() };
+            require_own(&linux, &NamespacePlan::new(&linux).unwrap(), &own).map_err(|e| e.to_string())
+        };
+        let own = "0 1000 1\n1 100000 65536\n";
+        for (host, size) in [(0, 1), (1, 65536), (65536, 1)] {
+            assert_eq!(check(host, size, own), Ok(()));
+            assert_eq!(check(host, size, ""), Ok(()), "on the host");
+        }
+        // Not over two ranges either.
+        for (host, size) in [(70_000, 1), (0, 2), (65536, 2)] {
+            let e = check(host, size, own).unwrap_err();
+            assert!(e.contains("linux.uidMappings[0].hostID") && e.contains("0:1, 1:65536"), "{e}");
+        }
     }
 
     #[test]

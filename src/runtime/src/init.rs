@@ -153,7 +153,9 @@ impl Init<'_> {
             labels.label_keys(|| join_keyring(name))?;
         }
         if plan.namespaces.is_new(kind::NETWORK) {
-            net::loopback_up().doing(|| "linux.namespaces: bring up the loopback interface".into())?;
+            net::loopback_up().doing(|| {
+                "linux.namespaces: bring up the loopback interface (takes CAP_NET_ADMIN, in a container as well)".into()
+            })?;
         }
         // Before the hooks, which may go on with the network.
         if !plan.net_devices.is_empty() {

@@ -66,7 +66,7 @@ pub use check::{Finding, Severity};
 pub use checkpoint::CheckpointOptions;
 pub use criu::options::{CriuOptions, ManageCgroups, NetworkLock};
 pub use error::{Error, Result};
-pub use facts::HostFacts;
+pub use facts::{HostFacts, OwnMaps};
 pub use kill::RdtUpdate;
 pub use mounts::running::{Change as MountChange, Mounted};
 pub use observe::StateReport;

@@ -63,7 +63,7 @@ impl Runtime {
     pub fn list(&self) -> Result<Vec<StateReport>> {
         let entries = match std::fs::read_dir(&self.root) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.doing(|| format!("read {:?} (--root)", self.root))?,
+            entries => entries.doing(|| format!("read {:?} ({})", self.root, crate::state::where_else()))?,
         };
         let mut ids: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
         ids.sort();

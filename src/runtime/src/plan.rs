@@ -134,6 +134,7 @@ impl Plan {
         process.require_mapped("process", &namespaces.uid_map, &namespaces.gid_map)?;
         let unprivileged = is_unprivileged(host.capabilities);
         require_user_namespace(&namespaces, unprivileged, host)?;
+        crate::id_maps::require_own(linux, &namespaces, &host.own_maps)?;
         namespaces.plan_entry(unprivileged, host.in_user_namespace);
         let id_maps = Writers::new(&namespaces, host);
         id_maps.check_groups(&process)?;
@@ -160,7 +161,7 @@ impl Plan {
         for (i, mount) in spec.mounts().iter().flatten().enumerate() {
             let mut mount = MountPlan::new(mount, i, bundle, &namespaces)?;
             mount.place_below(&root.path);
-            mount.suit_user_namespace(&namespaces, &mut warnings)?;
+            mount.suit_user_namespace(&namespaces, &host.own_maps, &mut warnings)?;
             mount.require_rights(unprivileged)?;
             mounts.push(mount);
         }
@@ -170,8 +171,8 @@ impl Plan {
         }
         let inherited_fds = pass_sockets(&mut process, &mut mounts, options, host, state_dir)?;
 
-        let user_namespace = namespaces.has(kind::USER) || host.in_user_namespace;
-        let dev = DevPlan::new(linux, &mounts, user_namespace, host.kcore)?;
+        let bind_devices = namespaces.has(kind::USER) || !host.makes_devices();
+        let dev = DevPlan::new(linux, &mounts, bind_devices, host.kcore)?;
         let (cgroup, device_rules) = plan_cgroup(spec, linux, &options.id, manager, host)?;
         let mut cgroup_mounts = cgroup_mounts(&host.cgroups, &cgroup, namespaces.has(kind::CGROUP), host.rootless);
         cgroup_mounts.on_host = !namespaces.has(kind::MOUNT);
@@ -241,9 +242,11 @@ fn require_user_namespace(ns: &NamespacePlan, unprivileged: bool, host: &HostFac
     if !unprivileged || ns.has(kind::USER) {
         return Ok(());
     }
+    // Root without it is in a container.
+    let or = if host.euid == 0 { "start the container that it runs in with CAP_SYS_ADMIN" } else { "run it as root" };
     let problem = format!(
         "no user namespace, and the runtime has no CAP_SYS_ADMIN (uid {}): add {{\"type\": \"user\"}} with linux.uidMappings and \
-         linux.gidMappings, as `rrt spec --rootless` writes it, or run it as root",
+         linux.gidMappings, as `rrt spec --rootless` writes it, or {or}",
         host.euid
     );
     Err(config("linux.namespaces", problem))

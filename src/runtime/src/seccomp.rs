@@ -241,6 +241,20 @@ pub fn check_agent(plan: &SeccompPlan) -> Result<()> {
     }
 }
 
+/// What fails with EPERM may be forbidden to the runtime itself, by the filter of a container that it runs in.
+pub fn explain(error: Error) -> Error {
+    let under_filter = || std::fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("\nSeccomp:\t2\n"));
+    let hint = "the runtime itself is under a seccomp filter, which may forbid it; if it runs in a container, give that one \
+                another profile (docker, podman: --security-opt seccomp=unconfined)";
+    match error {
+        Error::Init(text) if text.contains("(EPERM)") && under_filter() => Error::Init(format!("{text}; {hint}")),
+        Error::System { doing, source } if source.is(errno::EPERM) && under_filter() => {
+            Error::System { doing: format!("{doing} ({hint})"), source }
+        }
+        error => error,
+    }
+}
+
 /// Reads the program that `create` has kept for `exec`.
 ///
 /// # Errors

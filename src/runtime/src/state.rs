@@ -200,7 +200,7 @@ pub struct StateDir {
 }
 
 /// Where the state directory could be instead.
-fn where_else() -> &'static str {
+pub fn where_else() -> &'static str {
     match rrt_sys::creds::effective_ids() {
         (0, _) => "--root",
         _ => "give --root, or set XDG_RUNTIME_DIR to a directory of your own, usually /run/user/UID",
@@ -264,7 +264,7 @@ impl StateDir {
 
     fn open_path(path: PathBuf) -> Result<StateDir> {
         let dir = path::open(&path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .doing(|| format!("open the state directory {path:?}"))?;
+            .doing(|| format!("open the state directory {path:?} ({})", where_else()))?;
         Ok(StateDir { path, dir })
     }
 

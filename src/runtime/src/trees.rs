@@ -4,10 +4,11 @@
 //! process in the container's own user and mount namespace may clone a mount: then init does, before it changes its ids, so that it
 //! reaches what the user reaches.
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::masked_paths;
 use crate::mounts::{self, Source};
 use crate::plan::Plan;
+use rrt_sys::errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Detached mounts, each used once.
@@ -32,6 +33,18 @@ impl Trees {
             devices: plan.dev.open_sources()?,
             null: masked_paths::open_null().doing(|| "open the host's null device".into())?,
         })
+    }
+
+    /// As the parent: `None` where only init may clone mounts. That is without CAP_SYS_ADMIN, and for root of a user namespace that
+    /// the runtime's mount namespace does not belong to (`unshare --user --map-root-user`).
+    pub fn open_if_allowed(plan: &Plan) -> Result<Option<Trees>> {
+        if plan.unprivileged {
+            return Ok(None);
+        }
+        match Trees::open(plan) {
+            Err(Error::System { source, .. }) if plan.in_user_namespace && source.is(errno::EPERM) => Ok(None),
+            trees => trees.map(Some),
+        }
     }
 
     /// Init of a new user and mount namespace, while it has the caller's ids: opens the root and the sources again, where it reaches

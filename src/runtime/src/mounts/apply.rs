@@ -228,10 +228,18 @@ fn ordinary_directory(root: &Root, plan: &MountPlan) -> Result<OwnedFd> {
     let mut dir = root.open_at(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).doing(|| plan.property.clone())?;
     for name in plan.destination.components().skip(1) {
         dir = path::mkdir_at(dir.as_fd(), name.as_os_str(), 0o755).map_err(|e| {
-            let problem = format!(
-                "{:?} must be mounted on ordinary directory of the root file system, not on a symlink or file ({e})",
-                plan.destination
-            );
+            let problem = if e.is(errno::EACCES) {
+                format!(
+                    "{:?} cannot be made or reached in the root file system by the container's root ({e}); make it beforehand, or give \
+                     the root file system to the user whom linux.uidMappings maps",
+                    plan.destination
+                )
+            } else {
+                format!(
+                    "{:?} must be mounted on ordinary directory of the root file system, not on a symlink or file ({e})",
+                    plan.destination
+                )
+            };
             config(format!("{}.destination", plan.property), problem)
         })?;
     }

@@ -3,6 +3,7 @@
 use super::options::attr;
 use super::{MountKind, MountPlan};
 use crate::error::{Error, Result, config};
+use crate::facts::OwnMaps;
 use crate::namespaces::{NamespacePlan, is_mapped, kind};
 use rrt_sys::{SysError, errno};
 use std::path::Path;
@@ -15,9 +16,13 @@ impl MountPlan {
     /// * procfs shows the pid namespace of its maker, and is treated in the same way;
     /// * `/sys`, bound read-only, is so with all that is mounted below it: the host's cgroups are (CVE-2023-25809);
     /// * an owner given as an option has to be mapped. devpts goes without: a pty belongs to its opener.
-    pub fn suit_user_namespace(&mut self, ns: &NamespacePlan, warnings: &mut Vec<String>) -> Result<()> {
+    pub fn suit_user_namespace(&mut self, ns: &NamespacePlan, own: &OwnMaps, warnings: &mut Vec<String>) -> Result<()> {
         if !ns.has(kind::USER) {
-            return Ok(());
+            // The user namespace that the runtime is in; on the host all ids are mapped.
+            return match &self.kind {
+                MountKind::FileSystem { .. } => self.check_owner(&own.uids, &own.gids, "runtime's", warnings),
+                _ => Ok(()),
+            };
         }
         if self.is_type("sysfs") && !ns.has(kind::NETWORK) {
             self.kind = MountKind::Bind { source: "/sys".into(), recursive: true };
@@ -33,7 +38,7 @@ impl MountPlan {
                 self.options.rec_set |= self.options.set & attr::RDONLY;
                 Ok(())
             }
-            MountKind::FileSystem { .. } => self.check_owner(ns, warnings),
+            MountKind::FileSystem { .. } => self.check_owner(&ns.uid_map, &ns.gid_map, "container's", warnings),
             _ => Ok(()),
         }
     }
@@ -49,17 +54,17 @@ impl MountPlan {
         }
     }
 
-    fn check_owner(&mut self, ns: &NamespacePlan, warnings: &mut Vec<String>) -> Result<()> {
+    fn check_owner(&mut self, uids: &str, gids: &str, whose: &str, warnings: &mut Vec<String>) -> Result<()> {
         let unmapped = |option: &String| {
             let (map, id) = match option.split_once('=') {
-                Some(("gid", id)) => (&ns.gid_map, id),
-                Some(("uid", id)) => (&ns.uid_map, id),
+                Some(("gid", id)) => (gids, id),
+                Some(("uid", id)) => (uids, id),
                 _ => return false,
             };
             !map.is_empty() && id.parse().is_ok_and(|id| !is_mapped(map, id))
         };
         while let Some(i) = self.options.data.iter().position(unmapped) {
-            let problem = format!("{} is not mapped in the container's user namespace", self.options.data[i]);
+            let problem = format!("{} is not mapped in the {whose} user namespace", self.options.data[i]);
             if !self.is_type("devpts") {
                 return Err(config(format!("{}.options", self.property), problem + "; map it or remove the option"));
             }
@@ -111,9 +116,13 @@ mod tests {
     use super::*;
 
     fn suited(mount: &str, linux: &str) -> Result<(MountPlan, Vec<String>)> {
+        suited_within(mount, linux, OwnMaps::default())
+    }
+
+    fn suited_within(mount: &str, linux: &str, own: OwnMaps) -> Result<(MountPlan, Vec<String>)> {
         let (ns, mut warnings) = (NamespacePlan::new(&serde_json::from_str(linux).unwrap())?, Vec::new());
         let mut mount = MountPlan::new(&serde_json::from_str(mount).unwrap(), 3, Path::new("/b"), &ns)?;
-        mount.suit_user_namespace(&ns, &mut warnings)?;
+        mount.suit_user_namespace(&ns, &own, &mut warnings)?;
         Ok((mount, warnings))
     }
 
@@ -158,6 +167,12 @@ mod tests {
         let (mount, warnings) = suited(devpts, ONE_ID).unwrap();
         assert_eq!(mount.options.data, ["newinstance", "mode=0620"]);
         assert_eq!(warnings.len(), 1);
+        // Neither in the user namespace that the runtime is in already.
+        let own = || OwnMaps { uids: "0 1000 1\n".into(), gids: "0 1000 1\n".into() };
+        assert_eq!(suited_within(devpts, NONE, own()).unwrap().0.options.data, ["newinstance", "mode=0620"]);
+        assert_eq!(suited(devpts, NONE).unwrap().0.options.data, ["newinstance", "gid=5", "mode=0620"]);
+        let root = r#"{"destination":"/x","type":"tmpfs","options":["uid=0"]}"#;
+        assert_eq!(suited_within(root, NONE, own()).unwrap().0.options.data, ["uid=0"]);
         let e = suited(r#"{"destination":"/x","type":"tmpfs","options":["uid=7"]}"#, ONE_ID).unwrap_err().to_string();
         assert!(e.contains("mounts[3].options: uid=7 is not mapped"), "{e}");
     }

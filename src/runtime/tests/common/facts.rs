@@ -50,6 +50,7 @@ fn facts(mode: Mode, hierarchies: Vec<Hierarchy>) -> HostFacts {
         systemd: None,
         capabilities: ALL_CAPABILITIES,
         in_user_namespace: false,
+        own_maps: Default::default(),
         kcore: true,
         listen_fds: None,
         lsm: Default::default(),
