@@ -56,6 +56,7 @@ impl Drop for Follower {
 
 #[test]
 fn it_has_the_runtimes_namespace_and_its_own_root() {
+    known!("runc", "*", "the mounts stay, so that the second run finds /sys busy");
     let mut c = container();
     for kind in ["pid", "network", "ipc", "uts", "cgroup"] {
         c.remove_namespace(kind);
