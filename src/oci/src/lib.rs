@@ -10,5 +10,5 @@ pub const VERSION: &str = "1.3.0";
 mod json;
 mod lenient;
 
-pub use json::indented;
+pub use json::{indented, member};
 pub use lenient::{process_from_slice, spec_from_slice};

@@ -20,6 +20,7 @@ use rrt_oci::Spec;
 use rrt_sys::process::{Child, SingleThreaded, clone3};
 use rrt_sys::{OFlags, namespace, path, socket};
 use serde_json::value::RawValue;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -86,8 +87,11 @@ impl Runtime {
     pub(crate) fn set_up(&self, options: &CreateOptions, detach: bool, gate: bool) -> Result<Created> {
         crate::validate_id(&options.id)?;
         let (spec, process, bundle) = read_bundle(options)?;
+        // Neither is taken apart again, a thousand blocks of memory, for which the container would wait; the process ends before long.
+        let spec = ManuallyDrop::new(spec);
         let (facts, systemd) = self.read_facts(&spec)?;
-        let mut plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
+        let plan = Plan::new(&spec, &bundle, &self.root.join(&options.id), options, self.cgroup_manager, &facts)?;
+        let mut plan = ManuallyDrop::new(plan);
         plan.warnings.iter().for_each(log::warn);
         plan.process.fit_to_kernel()?;
         if let Some(filter) = &plan.process.seccomp {
@@ -178,7 +182,7 @@ impl Runtime {
             }
         };
 
-        let gate =
+        let gate_socket =
             gate.then(|| socket::listen_at(dir.fd(), GATE).doing(|| "make the start gate".into())).transpose()?;
         let (channel, childs_end) = Channel::pair()?;
         let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
@@ -190,8 +194,16 @@ impl Runtime {
             .into_iter()
             .partition(|(j, _)| !plan.in_user_namespace && plan.namespaces.inherited & j.kind != 0);
         let way_back = enter_namespaces(&token, &inherited)?;
-        let init =
-            Init { plan, token: &token, channel: childs_end, gate, trees, namespaces, hook_output, state: &state };
+        let init = Init {
+            plan,
+            token: &token,
+            channel: childs_end,
+            gate: gate_socket,
+            trees,
+            namespaces,
+            hook_output,
+            state: &state,
+        };
         // Namespaces that have to belong to a joined user namespace are made by the child, once it is in there.
         let new = if plan.namespaces.second_clone { 0 } else { plan.namespaces.cloned };
         let child = clone3(&token, new, unified.as_ref().map(AsFd::as_fd), move || init.run());
@@ -224,6 +236,7 @@ impl Runtime {
             cgroup: &mut made.cgroup,
             idmapped_later,
             hooks_ran: false,
+            gate,
         };
         let master = launch::attend(&plan.turns, child, &channel, &plan.process, endpoints, &mut answers);
         (made.hooks_ran, made.net_devices) = (answers.hooks_ran, answers.net_devices);
@@ -247,6 +260,7 @@ struct Answers<'a> {
     cgroup: &'a mut Option<Cgroup>,
     idmapped_later: mounts::idmap::Waiting<'a>,
     hooks_ran: bool,
+    gate: bool,
 }
 
 impl Answers<'_> {
@@ -291,6 +305,11 @@ impl Attend for Answers<'_> {
 
     fn map_ids(&mut self, tree: OwnedFd) -> Result<()> {
         mounts::idmap::apply_next(&mut self.idmapped_later, tree.as_fd())
+    }
+
+    /// In `run` the word to start, over the same socket, is the answer to Ready.
+    fn is_answered(&self, turn: Turn) -> bool {
+        self.gate || turn != Turn::Ready
     }
 
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()> {
@@ -364,7 +383,7 @@ impl Made {
     }
 }
 
-/// Reads config.json: whole, and `process` as text beside it, for the state.
+/// Reads config.json: whole, and `process` as text beside it, which `exec` reads again from the state.
 pub fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, PathBuf)> {
     let bundle = std::path::absolute(&options.bundle).doing(|| format!("--bundle {:?}", options.bundle))?;
     let file = options.config.clone().unwrap_or_else(|| bundle.join("config.json"));
@@ -382,25 +401,32 @@ pub fn read_bundle(options: &CreateOptions) -> Result<(Spec, Box<RawValue>, Path
     let mut warnings = Vec::new();
     let mut spec = rrt_oci::spec_from_slice(&bytes, &mut warnings).in_file(&file)?;
     warnings.iter().for_each(log::warn);
-    let raw: Raw = serde_json::from_slice(&bytes).in_file(&file)?;
-    if raw.linux.and_then(|l| l.resources?.pids?.limit).is_none()
-        && let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut())
+    // What oci-spec's types do not keep is looked up only where there is something to look up.
+    let again = || serde_json::from_slice::<Raw>(&bytes).in_file(&file);
+    let resources = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut());
+    if let Some(resources) = resources.filter(|r| r.pids().as_ref().is_some_and(|pids| pids.limit() == 0))
+        && again()?.linux.and_then(|l| l.resources?.pids?.limit).is_none()
     {
         resources.set_pids(None);
     }
-    let process = raw.process.ok_or_else(|| config("process", "missing; it names the program to run"))?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    let process = match rrt_oci::member(text, "process") {
+        Some(process) if process != "null" => Some(RawValue::from_string(process.into()).in_file(&file)?),
+        _ => again()?.process,
+    };
+    let process = process.ok_or_else(|| config("process", "missing; it names the program to run"))?;
     Ok((spec, process, bundle))
 }
 
 /// What oci-spec's types do not keep of config.json.
 #[derive(serde::Deserialize)]
 struct Raw {
-    /// As text: `exec` reads it again from the state.
+    /// As text.
     process: Option<Box<RawValue>>,
+    /// Down to `pids.limit`: a missing value is read as 0, which means a limit (contract C.2).
     linux: Option<RawLinux>,
 }
 
-/// Down to `pids.limit`, where oci-spec reads a missing value as 0, which means a limit (contract C.2).
 #[derive(serde::Deserialize)]
 struct RawLinux {
     resources: Option<RawResources>,

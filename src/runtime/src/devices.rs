@@ -8,7 +8,7 @@ use rrt_sys::path::{self, Root};
 use rrt_sys::{FileType, OFlags, errno, major, makedev, minor};
 use serde::Serialize;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A node to be made.
@@ -112,16 +112,35 @@ impl DevPlan {
 
     /// Makes the nodes and links below `root`.
     pub fn apply(&self, root: &Root, sources: &[Source]) -> Result<()> {
+        let mut parents = Parents { root, last: None };
         for (i, node) in self.nodes.iter().enumerate() {
             match sources.get(i) {
                 Some(source) => bind(root, node, source)?,
-                None => node.make(root)?,
+                None => node.make(&mut parents)?,
             }
         }
         for (name, target) in &self.links {
-            link(root, name, target).doing(|| format!("make the link {name:?}"))?;
+            link(&mut parents, name, target).doing(|| format!("make the link {name:?}"))?;
         }
         Ok(())
+    }
+}
+
+/// Directories below the root, made where they are missing. The last is kept open: nearly all devices are in `/dev`.
+struct Parents<'a> {
+    root: &'a Root,
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Parents<'_> {
+    /// The directory of `path`, and its name in there.
+    fn of<'p>(&mut self, path: &'p Path) -> rrt_sys::Result<(BorrowedFd<'_>, &'p OsStr)> {
+        let (parent, name) = path::split(path)?;
+        let parent = match self.last.take() {
+            Some(kept) if kept.0 == parent => kept,
+            _ => (parent.into(), self.root.mkdir_all(parent, 0o755)?),
+        };
+        Ok((self.last.insert(parent).1.as_fd(), name))
     }
 }
 
@@ -163,18 +182,17 @@ impl DevicePlan {
     }
 
     /// Makes the node by its directory's fd (CVE-2026-41579: `/dev` may be a symlink in the image; it stays below the root).
-    fn make(&self, root: &Root) -> Result<()> {
+    fn make(&self, parents: &mut Parents<'_>) -> Result<()> {
         let doing = || format!("{}: make {:?}", self.property, self.path);
-        let (parent, name) = path::split(&self.path).doing(doing)?;
-        let dir = root.mkdir_all(parent, 0o755).doing(doing)?;
+        let (dir, name) = parents.of(&self.path).doing(doing)?;
         let rdev = makedev(self.major, self.minor);
-        let made = path::mknodat(dir.as_fd(), name, self.file_type(), self.mode, rdev);
+        let made = path::mknodat(dir, name, self.file_type(), self.mode, rdev);
         match made {
-            Err(e) if e.is(errno::EEXIST) => return self.check_existing(dir.as_fd(), name),
+            Err(e) if e.is(errno::EEXIST) => return self.check_existing(dir, name),
             made => made.doing(doing)?,
         }
         if (self.uid, self.gid) != (0, 0) {
-            let node = path::openat(dir.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW).doing(doing)?;
+            let node = path::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW).doing(doing)?;
             path::chown(node.as_fd(), self.uid, self.gid).doing(doing)?;
         }
         Ok(())
@@ -204,13 +222,12 @@ fn bind(root: &Root, node: &DevicePlan, source: &Source) -> Result<()> {
 
 /// Makes a link unless the name is taken: an image may bring its own `/dev/fd`, which harms only itself. `/dev/ptmx` is replaced,
 /// because a device node there would be the host's multiplexer, not the container's.
-fn link(root: &Root, name: &Path, target: &Path) -> rrt_sys::Result<()> {
-    let (parent, file) = path::split(name)?;
-    let dir = root.mkdir_all(parent, 0o755)?;
-    match path::symlinkat(target, dir.as_fd(), file) {
+fn link(parents: &mut Parents<'_>, name: &Path, target: &Path) -> rrt_sys::Result<()> {
+    let (dir, file) = parents.of(name)?;
+    match path::symlinkat(target, dir, file) {
         Err(e) if e.is(errno::EEXIST) && file == "ptmx" => {
-            path::unlinkat(dir.as_fd(), file)?;
-            path::symlinkat(target, dir.as_fd(), file)
+            path::unlinkat(dir, file)?;
+            path::symlinkat(target, dir, file)
         }
         Err(e) if e.is(errno::EEXIST) => Ok(()),
         done => done,

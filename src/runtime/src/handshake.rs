@@ -20,7 +20,7 @@
 //!   Console      here is the pty's master (an fd)  -> to the console socket, or kept for a foreground run
 //!   Limits       about to become the user          -> prlimit(PID, …), when the child may not do it itself
 //!   Ready        all is set up, the program exists -> state `created`, pid file, pidfd socket
-//!      <- Go     after each
+//!      <- Go     after each, but for Ready in `run`, where Start is the answer
 //!   then the start gate (`create`) or this same socket (`run`, `exec`):
 //!      <- Start  with the container's state for the startContainer hooks
 //!   Executing    the next call is execve, or with a seccomp filter its loading and then execve; then

@@ -235,7 +235,11 @@ impl Init<'_> {
         // From the answer on we are the container's, not the parent's, which ends right after it. Until then its end is told by
         // the socket's end of file.
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
-        self.channel.ask(Turn::Ready, None)?;
+        // In `run` the word to start is the answer.
+        match self.gate {
+            Some(_) => drop(self.channel.ask(Turn::Ready, None)?),
+            None => self.channel.send(&Frame::Turn(Turn::Ready), None)?,
+        }
 
         let state = self.wait_for_start()?;
         // Without an environment of its own such a hook has the program's, in whose place it runs.

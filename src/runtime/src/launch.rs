@@ -116,6 +116,11 @@ pub trait Attend {
         Ok(Vec::new())
     }
 
+    /// Whether the child waits for an answer to the turn by itself.
+    fn is_answered(&self, _turn: Turn) -> bool {
+        true
+    }
+
     /// Does what the turn asks.
     fn attend(&mut self, turn: Turn, child: &Child) -> Result<()>;
 
@@ -161,8 +166,10 @@ pub fn attend(
             (turn, _) => with.attend(*turn, child)?,
         }
         // The answer to Ready is what lets the child go on without us, so the rest of the work is done by then.
-        let gifts: Vec<_> = gifts.iter().map(AsFd::as_fd).collect();
-        channel.send_fds(&Frame::Go, &gifts).map_err(|e| unless_gone(e, child))?;
+        if with.is_answered(*expected) {
+            let gifts: Vec<_> = gifts.iter().map(AsFd::as_fd).collect();
+            channel.send_fds(&Frame::Go, &gifts).map_err(|e| unless_gone(e, child))?;
+        }
         if let Some(first) = first {
             first.wait().doing(|| "reap init's predecessor".into())?;
         }

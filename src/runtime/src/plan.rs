@@ -230,7 +230,8 @@ impl Plan {
 fn distinct(list: &Option<Vec<String>>) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for path in list.iter().flatten().map(|p| clean(Path::new(p))) {
-        if !paths.contains(&path) {
+        // As bytes: both are clean, and Path's own comparison goes by components.
+        if !paths.iter().any(|other| other.as_os_str() == path.as_os_str()) {
             paths.push(path);
         }
     }

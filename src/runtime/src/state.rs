@@ -16,13 +16,14 @@ use crate::host_root::HostRoot;
 use crate::intel_rdt::SavedIntelRdt;
 use crate::memory_policy::MemoryPolicyPlan;
 use crate::seccomp::SeccompPlan;
+use procfs::FromRead;
+use procfs::process::Stat;
 use rrt_cgroups::{Cgroup, DeviceRule, FreezerState, SavedCgroup};
 use rrt_sys::path;
 use rrt_sys::{OFlags, errno};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -170,7 +171,7 @@ impl Init {
 
     /// The wait status of the process while it is a zombie (proc_pid_stat(5) field 52).
     pub fn zombie_status(&self) -> Option<i32> {
-        let stat = procfs::process::Process::new(self.pid).and_then(|p| p.stat()).ok()?;
+        let stat = stat_of(self.pid)?;
         (stat.starttime == self.start_time && stat.state == 'Z').then_some(stat.exit_code)?
     }
 
@@ -186,9 +187,16 @@ impl Init {
     }
 }
 
+/// proc_pid_stat(5). Read here, because procfs' `Process` asks for the kernel's release first and opens the directory, eight calls more in
+/// nearly every command.
+fn stat_of(pid: i32) -> Option<Stat> {
+    let file = path::open(Path::new(&format!("/proc/{pid}/stat")), OFlags::RDONLY).ok()?;
+    Stat::from_read(fs::File::from(file)).ok()
+}
+
 /// Start time and whether the process is more than a zombie.
 fn start_time(pid: i32) -> Option<(u64, bool)> {
-    let stat = procfs::process::Process::new(pid).and_then(|p| p.stat()).ok()?;
+    let stat = stat_of(pid)?;
     Some((stat.starttime, !matches!(stat.state, 'Z' | 'X' | 'x')))
 }
 
@@ -295,9 +303,7 @@ impl StateDir {
     pub fn write(&self, state: &State) -> Result<()> {
         let doing = || format!("write {:?}", self.path.join(FILE));
         let json = serde_json::to_vec(state).in_file(&self.path.join(FILE))?;
-        let temporary = self.path.join(".state.json");
-        fs::File::create(&temporary).and_then(|mut f| f.write_all(&json)).doing(doing)?;
-        fs::rename(&temporary, self.path.join(FILE)).doing(doing)
+        path::replace(self.dir.as_fd(), FILE, ".state.json", &json).doing(doing)
     }
 
     /// Writes the seccomp filter. Before init exists, so that nobody reads half of it.
