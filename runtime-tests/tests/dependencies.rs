@@ -21,7 +21,7 @@ const RUNTIME: [(&str, &[&str], &[&str]); 6] = [
         &["procfs", "serde", "serde_json", "thiserror"],
     ),
     // The types of oci and sys are in the signatures of runtime's functions, so the command line names them too.
-    ("rrt", &["rrt-runtime", "rrt-oci", "rrt-sys"], &["clap", "serde", "serde_json"]),
+    ("rrt", &["rrt-runtime", "rrt-oci", "rrt-sys"], &["serde", "serde_json"]),
 ];
 
 /// A crate of the second world (DESIGN.md, section 2), as in [`RUNTIME`]. It reaches the runtime by executing `rrt`, so it names no

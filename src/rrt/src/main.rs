@@ -14,7 +14,7 @@ mod table;
 
 use log::Log;
 use rrt_sys::start::Args;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
 /// Measured: halves what a command spends in its own code (see `sys::alloc`).
 #[global_allocator]
@@ -29,13 +29,13 @@ fn main_of(args: Args) -> u8 {
     // The seal is a second execution: what the first does before it is lost. A failure is told by the command, if it is one of these.
     let enters = args.iter().skip(1).any(|word| ENTERING.iter().any(|command| word == *command));
     let sealed = if enters { rrt_runtime::seal::ensure(args) } else { Ok(()) };
-    let argv: Vec<OsString> = args.iter().map(OsString::from).collect();
-    let program = args::program_name(argv.first());
+    let argv: Vec<&OsStr> = args.iter().collect();
+    let program = args::program_name(argv.first().copied());
     run(program, argv.get(1..).unwrap_or_default(), sealed)
 }
 
-fn run(program: &'static str, argv: &[OsString], sealed: rrt_runtime::Result<()>) -> u8 {
-    let (globals, request) = match args::globals(program, argv) {
+fn run(program: &'static str, argv: &[&OsStr], sealed: rrt_runtime::Result<()>) -> u8 {
+    let (globals, request) = match args::globals(argv) {
         Ok(read) => read,
         Err(text) => return fail(&Log::stderr(), &text, 1),
     };

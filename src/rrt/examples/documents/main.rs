@@ -7,15 +7,13 @@ mod completion;
 #[path = "../../src/args/flags.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod flags;
-#[path = "../../src/args/golang.rs"]
-#[allow(dead_code, reason = "the binary uses the rest")]
-mod golang;
+#[cfg(test)]
+#[path = "../../src/args/help.rs"]
+mod help;
 mod man;
 #[path = "../../src/args/table.rs"]
-mod table;
-#[path = "../../src/args/values.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
-mod values;
+mod table;
 
 use std::path::Path;
 
@@ -34,11 +32,11 @@ fn main() -> std::io::Result<()> {
 
 /// Every file: its name, as it is installed below /usr/share, and its text.
 fn documents(date: &str) -> Vec<(String, String)> {
-    let table = table::read();
-    let mut all = man::pages(&table, date);
-    all.push(("bash-completion/completions/rrt".into(), completion::bash(&table)));
-    all.push(("zsh/vendor-completions/_rrt".into(), completion::zsh(&table)));
-    all.push(("fish/vendor_completions.d/rrt.fish".into(), completion::fish(&table)));
+    let table = &flags::TABLE;
+    let mut all = man::pages(table, date);
+    all.push(("bash-completion/completions/rrt".into(), completion::bash(table)));
+    all.push(("zsh/vendor-completions/_rrt".into(), completion::zsh(table)));
+    all.push(("fish/vendor_completions.d/rrt.fish".into(), completion::fish(table)));
     all
 }
 

@@ -1,6 +1,6 @@
 //! Man pages in man(7)'s language: rrt(8), and one for each command.
 
-use crate::table::{Flag, Page, Table};
+use crate::table::{Entry, Flag, Table};
 
 /// All pages.
 pub fn pages(table: &Table, date: &str) -> Vec<(String, String)> {
@@ -93,10 +93,10 @@ fn head(title: &str, date: &str) -> String {
     format!(".TH {} 8 {date} \"rrt {}\" \"System Administration\"\n", title.to_uppercase(), env!("CARGO_PKG_VERSION"))
 }
 
-fn options(flags: &[Flag]) -> String {
-    let option = |flag: &Flag| {
+fn options(flags: &[&Flag]) -> String {
+    let option = |flag: &&Flag| {
         let names = flag.spellings().iter().map(|s| format!("\\fB{}\\fR", text(s))).collect::<Vec<_>>().join(", ");
-        let value = flag.value.as_ref().map(|v| format!(" \\fI{}\\fR", text(v))).unwrap_or_default();
+        let value = flag.value().map(|v| format!(" \\fI{}\\fR", text(v))).unwrap_or_default();
         format!(".TP\n{names}{value}\n{}.\n", text(flag.help.trim_end_matches('.')))
     };
     flags.iter().map(option).collect()
@@ -122,7 +122,7 @@ fn overview(table: &Table, date: &str) -> String {
              daemon: every command does its work and ends. Mostly it is called by an engine, in place of runc(8), whose \
              commands and flags it has."
         ),
-        options(&table.global),
+        options(&table.global.shown()),
         text(
             "File descriptors of socket activation, passed on to the container if they were passed to rrt (sd_listen_fds(3))."
         ),
@@ -131,22 +131,23 @@ fn overview(table: &Table, date: &str) -> String {
     )
 }
 
-fn command(page: &Page, date: &str) -> String {
+fn command(page: &Entry, date: &str) -> String {
     let words: String = page
         .words
         .iter()
         .map(|word| {
-            let name = format!("\\fI{}\\fR{}", text(&word.name), if word.many { " ..." } else { "" });
+            let name = format!("\\fI{}\\fR{}", text(word.name), if word.many { " ..." } else { "" });
             if word.required { format!(" {name}") } else { format!(" [{name}]") }
         })
         .collect();
-    let flags = if page.flags.is_empty() { "" } else { " [\\fIflag\\fR ...]" };
+    let shown = page.shown();
+    let flags = if shown.is_empty() { "" } else { " [\\fIflag\\fR ...]" };
     let arguments: String = page
         .words
         .iter()
-        .map(|w| format!(".TP\n.I {}\n{}.\n", text(&w.name), text(w.help.trim_end_matches('.'))))
+        .map(|w| format!(".TP\n.I {}\n{}.\n", text(w.name), text(w.help.trim_end_matches('.'))))
         .collect();
-    let sections = [("ARGUMENTS", arguments), ("OPTIONS", options(&page.flags))];
+    let sections = [("ARGUMENTS", arguments), ("OPTIONS", options(&shown))];
     let sections: String =
         sections.iter().filter(|(_, t)| !t.is_empty()).map(|(name, t)| format!(".SH {name}\n{t}")).collect();
     format!(

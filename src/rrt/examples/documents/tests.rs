@@ -5,18 +5,18 @@ fn document(name: &str) -> String {
     documents("2026-01-01").into_iter().find(|(n, _)| n.ends_with(name)).unwrap_or_else(|| panic!("{name}")).1
 }
 
-/// What clap prints for a person is another reader of the same table: every flag in it must be in every document.
+/// The help is another reader of the same table: every flag in it must be in every document.
 #[test]
 fn every_command_and_flag_is_in_each_document() {
     let (bash, zsh, fish) = (document("/rrt"), document("/_rrt"), document("rrt.fish"));
     let overview = document("/rrt.8");
-    for entry in &flags::ENTRIES {
+    for entry in flags::TABLE.commands {
         let page = document(&format!("/rrt-{}.8", entry.name));
         assert!(overview.contains(&format!("rrt\\-{} (8)", entry.name)), "{}", entry.name);
         assert!(bash.contains(&format!("    '{}') flags=", entry.name)), "{}", entry.name);
         assert!(zsh.contains(&format!("            '{}:", entry.name)), "{}", entry.name);
         assert!(fish.contains(&format!(" -a {} -d ", entry.name)), "{}", entry.name);
-        let help = entry.definition("rrt").render_help().to_string();
+        let help = help::of_command("rrt", entry);
         let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
         for flag in words.filter(|w| w.starts_with("--") && w.len() > 2 && *w != "--help") {
             let name = flag.trim_start_matches('-').trim_end_matches('-');
@@ -37,9 +37,9 @@ fn every_command_and_flag_is_in_each_document() {
 
 #[test]
 fn every_command_is_described_and_every_flag_has_a_help_text() {
-    for page in &table::read().commands {
+    for page in flags::TABLE.commands {
         assert!(man::description(page.name).is_some_and(|d| d.len() > page.about.len()), "{}", page.name);
-        for flag in &page.flags {
+        for flag in page.shown() {
             assert!(
                 flag.help.len() > 5 && flag.help.starts_with(|c: char| !c.is_lowercase() || c == 's'),
                 "{} --{}",
@@ -47,7 +47,7 @@ fn every_command_is_described_and_every_flag_has_a_help_text() {
                 flag.long
             );
         }
-        for word in &page.words {
+        for word in page.words {
             assert!(!word.help.is_empty(), "{} {}", page.name, word.name);
         }
     }
@@ -75,7 +75,7 @@ fn offered(line: &[&str]) -> Vec<String> {
 #[test]
 fn bash_completes() {
     assert_eq!(offered(&["ev"]), ["events"]);
-    assert_eq!(offered(&[""]).len(), flags::ENTRIES.len());
+    assert_eq!(offered(&[""]).len(), flags::TABLE.commands.len());
     assert_eq!(offered(&["--log-format", "j"]), ["json"]);
     assert_eq!(offered(&["--log-fo"]), ["--log-format"]);
     assert_eq!(offered(&["delete", ""]), ["box", "web"]);

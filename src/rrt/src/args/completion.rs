@@ -1,6 +1,7 @@
 //! Completions for bash, zsh and fish: commands, flags, values of flags, and the names of containers, which `rrt list` tells.
 
-use super::table::{self, Flag, Page, Table, Values};
+use super::flags::TABLE;
+use super::table::{Entry, Flag, Kind, Table, Values};
 use std::fmt::Write as _;
 
 /// A shell there is a completion for.
@@ -14,26 +15,29 @@ pub enum Shell {
 impl Shell {
     /// Its script for all commands.
     pub fn script(self) -> String {
-        let table = table::read();
         match self {
-            Shell::Bash => bash(&table),
-            Shell::Zsh => zsh(&table),
-            Shell::Fish => fish(&table),
+            Shell::Bash => bash(&TABLE),
+            Shell::Zsh => zsh(&TABLE),
+            Shell::Fish => fish(&TABLE),
         }
     }
 }
 
-fn spellings(flags: &[Flag], which: impl Fn(&Flag) -> bool) -> String {
-    flags.iter().filter(|f| which(f)).flat_map(Flag::spellings).collect::<Vec<_>>().join(" ")
+/// The program, whose name is empty, and each command, with its flags.
+fn scopes(table: &Table) -> impl Iterator<Item = (&'static str, Vec<&'static Flag>)> {
+    std::iter::once(&table.global).chain(table.commands).map(|entry| (entry.name, entry.shown()))
+}
+
+fn spellings(flags: &[&Flag], which: impl Fn(&Flag) -> bool) -> String {
+    flags.iter().filter(|f| which(f)).flat_map(|flag| flag.spellings()).collect::<Vec<_>>().join(" ")
 }
 
 /// For bash, sourced or found by bash-completion.
 pub fn bash(table: &Table) -> String {
     let names: Vec<_> = table.commands.iter().map(|c| c.name).collect();
     let (mut flags, mut values, mut containers) = (String::new(), String::new(), Vec::new());
-    let scopes = std::iter::once(("", &table.global)).chain(table.commands.iter().map(|c| (c.name, &c.flags)));
-    for (scope, list) in scopes {
-        let (all, taking) = (spellings(list, |_| true), spellings(list, |f| f.value.is_some()));
+    for (scope, list) in scopes(table) {
+        let (all, taking) = (spellings(&list, |_| true), spellings(&list, |f| f.value().is_some()));
         let _ = writeln!(flags, "    '{scope}') flags='{all} --help' taking=' {taking} ' ;;");
         for flag in list {
             let words = match flag.values() {
@@ -109,7 +113,7 @@ fn zsh_text(text: &str) -> String {
     quoted(text).replace('[', "\\[").replace(']', "\\]").replace(':', "\\:")
 }
 
-fn zsh_flags(flags: &[Flag]) -> String {
+fn zsh_flags(flags: &[&Flag]) -> String {
     let mut out = String::new();
     for flag in flags {
         let action = match flag.values() {
@@ -119,14 +123,14 @@ fn zsh_flags(flags: &[Flag]) -> String {
             Values::Unknown => String::new(),
         };
         for spelling in flag.spellings() {
-            let many = if flag.repeatable { "*" } else { "" };
-            let (equals, value) = match &flag.value {
+            let many = if matches!(flag.kind, Kind::Repeatable(_)) { "*" } else { "" };
+            let (equals, value) = match flag.value() {
                 Some(value) => {
                     (if spelling.starts_with("--") { "=" } else { "" }, format!(":{}:{action}", zsh_text(value)))
                 }
                 None => ("", String::new()),
             };
-            let _ = writeln!(out, "            '{many}{spelling}{equals}[{}]{value}' \\", zsh_text(&flag.help));
+            let _ = writeln!(out, "            '{many}{spelling}{equals}[{}]{value}' \\", zsh_text(flag.help));
         }
     }
     out
@@ -136,7 +140,7 @@ fn zsh_flags(flags: &[Flag]) -> String {
 pub fn zsh(table: &Table) -> String {
     let list: String =
         table.commands.iter().map(|c| format!("            '{}:{}'\n", c.name, zsh_text(c.about))).collect();
-    let word = |page: &Page| match page.name {
+    let word = |page: &Entry| match page.name {
         "help" => "            '1:command:_rrt_commands'\n".to_string(),
         "completion" => "            '1:shell:(bash zsh fish)'\n".to_string(),
         "kill" => format!("            '1:container:_rrt_containers' '2:signal:({SIGNALS})'\n"),
@@ -151,7 +155,7 @@ pub fn zsh(table: &Table) -> String {
             format!(
                 "        {})\n            _arguments \\\n{}{}            ;;\n",
                 c.name,
-                zsh_flags(&c.flags),
+                zsh_flags(&c.shown()),
                 word(c)
             )
         })
@@ -163,13 +167,13 @@ pub fn zsh(table: &Table) -> String {
          _rrt() {{\n    local curcontext=$curcontext state line rrt_root\n    typeset -A opt_args\n    _arguments -C \\\n{}            '1:command:_rrt_commands' '*::argument:->argument'\n\
          \x20   rrt_root=${{opt_args[--root]}}\n\
          \x20   [[ $state == argument ]] || return\n    case $words[1] in\n{cases}    esac\n}}\n\n_rrt \"$@\"\n",
-        zsh_flags(&table.global),
+        zsh_flags(&table.global.shown()),
     )
 }
 
 /// For fish, in a directory of vendor_completions.d.
 pub fn fish(table: &Table) -> String {
-    let taking = spellings(&table.global, |f| f.value.is_some());
+    let taking = spellings(&table.global.shown(), |f| f.value().is_some());
     let mut out = format!(
         "# fish completion for rrt(8), made from its table of commands\n\n\
          function __rrt_command --description 'The command on the line'\n    set -l skip 0\n\
@@ -177,7 +181,7 @@ pub fn fish(table: &Table) -> String {
          \x20       switch $word\n            case {taking}\n                set skip 1\n            case '-*'\n            case '*'\n                echo $word\n                return\n\
          \x20       end\n    end\n    echo none\nend\n\ncomplete -c rrt -f\n"
     );
-    for page in &table.commands {
+    for page in table.commands {
         let _ = writeln!(
             out,
             "complete -c rrt -n 'contains none (__rrt_command)' -a {} -d '{}'",
@@ -195,11 +199,11 @@ pub fn fish(table: &Table) -> String {
             );
         }
     }
-    let scopes = std::iter::once(("none", &table.global)).chain(table.commands.iter().map(|c| (c.name, &c.flags)));
-    for (scope, list) in scopes {
+    for (scope, list) in scopes(table) {
+        let scope = if scope.is_empty() { "none" } else { scope };
         for flag in list {
             let short = flag.short.map(|s| format!(" -s {s}")).unwrap_or_default();
-            let value = match (&flag.value, flag.values()) {
+            let value = match (flag.value(), flag.values()) {
                 (None, _) => String::new(),
                 (_, Values::Files) => " -r -F".into(),
                 (_, Values::Directories) => " -x -a '(__fish_complete_directories)'".into(),
@@ -210,7 +214,7 @@ pub fn fish(table: &Table) -> String {
                 out,
                 "complete -c rrt -n 'contains {scope} (__rrt_command)' -l {}{short}{value} -d '{}'",
                 flag.long,
-                quoted(&flag.help)
+                quoted(flag.help)
             );
         }
     }

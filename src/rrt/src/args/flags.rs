@@ -1,420 +1,315 @@
-//! Every command's flags as clap definitions: names, kinds of value and help, and nothing of what they do.
-//!
-//! Only the invoked command's definition is built, because clap's cost is per flag (models.md 3.9).
+//! The table of the command line: every command, its flags, its words and their help, and nothing of what they do.
 
-use super::golang::Place;
-use super::values;
-use clap::{Arg, ArgAction, Command, value_parser};
-use std::ffi::OsString;
+use super::table::{Entry, Flag, Kind, Place, Table, Word};
+use std::ffi::OsStr;
 
-/// A command of the command line.
-pub struct Entry {
-    /// What is typed.
-    pub name: &'static str,
-    /// One line for the list of commands.
-    pub about: &'static str,
-    /// Where its flags may stand.
-    pub place: Place,
-    flags: fn() -> Vec<Arg>,
-}
-
-impl Entry {
-    /// The command's clap definition; `program` is the name in its usage line.
-    pub fn definition(&self, program: &str) -> Command {
-        Command::new(self.name)
-            .bin_name(format!("{program} {}", self.name))
-            .about(self.about)
-            .no_binary_name(true)
-            .args_override_self(true)
-            .args((self.flags)())
-    }
-}
-
-const fn entry(name: &'static str, about: &'static str, flags: fn() -> Vec<Arg>) -> Entry {
-    Entry { name, about, place: Place::Anywhere, flags }
-}
-
-const fn wrapper(name: &'static str, about: &'static str, flags: fn() -> Vec<Arg>) -> Entry {
-    Entry { name, about, place: Place::BeforeWords, flags }
-}
-
-/// All commands, in the order of the help.
-pub const ENTRIES: [Entry; 24] = [
-    entry("create", "Create a container that waits for `start`", create),
-    entry("start", "Start the process of a created container", only_id),
-    entry("run", "Create a container, start it and wait for it", run),
-    wrapper("exec", "Run a further process inside a container", exec),
-    entry("kill", "Send a signal to a container's init process", kill),
-    entry("delete", "Delete a stopped container and all it holds", delete),
-    entry("wait", "Wait until a container has ended and print its exit status", only_id),
-    entry("state", "Print the state of a container as JSON", only_id),
-    entry("list", "List the containers under --root", list),
-    wrapper("ps", "List the processes inside a container", ps),
-    entry("events", "Print statistics and OOM events as lines of JSON", events),
-    entry("pause", "Freeze all processes of a container", only_id),
-    entry("resume", "Thaw all processes of a container", only_id),
-    entry("update", "Change a container's resource limits", update),
-    entry("mounts", "Add, replace, remove or list mounts of a running container", mounts),
-    entry("spec", "Write a config.json to start from", spec),
-    entry("features", "Print what this runtime supports as JSON", features),
-    entry("info", "Print what of this machine matters to containers", Vec::new),
-    entry("plan", "Print the steps that `create` would take, and take none", plan),
-    entry("check", "List all that is wrong with a bundle, and make nothing", check),
-    entry("checkpoint", "Save a running container with criu", checkpoint),
-    entry("restore", "Restore a saved container with criu", restore),
-    entry("completion", "Print the completion script of a shell", completion),
-    entry("help", "Print this help, or a command's", help),
-];
+/// The table.
+pub static TABLE: Table = Table { global: GLOBAL, commands: &COMMANDS };
 
 /// The command of that name, `h` being runc's short form of `help`.
-pub fn find(name: &OsString) -> Option<&'static Entry> {
-    let name = if name == "h" { "help" } else { name.to_str()? };
-    ENTRIES.iter().find(|entry| entry.name == name)
+pub fn find(name: &OsStr) -> Option<&'static Entry> {
+    let name = if name == "h" { OsStr::new("help") } else { name };
+    TABLE.commands.iter().find(|entry| name == entry.name)
 }
 
-/// The definition of the flags before the command; with `commands`, also of the list of commands, for the help.
-pub fn global(program: &str, commands: bool) -> Command {
-    let command = Command::new("rrt")
-        .bin_name(program)
-        .about("Run containers as the Open Container Initiative specifies")
-        .no_binary_name(true)
-        .args_override_self(true)
-        .disable_help_subcommand(true)
-        .args([
-            file("root", "DIR").help("Keep the containers' state here; a tmpfs [default: /run/rrt]"),
-            file("log", "FILE")
-                .help("Append the log to FILE rather than to stderr, or send it to journald:ID or syslog:ID"),
-            word("log-format", "FORMAT").help("Write the log as text or json [default: text]"),
-            word("log-level", "LEVEL").help("Log error, warning, info or debug messages and those above"),
-            switch("debug").help("Log debug messages"),
-            switch("systemd-cgroup").help("Let systemd make the cgroups; linux.cgroupsPath is slice:prefix:name"),
-            word("cgroup-manager", "MANAGER").help("Make cgroups by cgroupfs, systemd or not at all: disabled"),
-            word("rootless", "MODE")
-                .value_parser(values::rootless)
-                .help("Ignore missing permission on cgroups: true, false or auto [default: auto]"),
-            // Removed from runc in 1.4, still sent by older clients.
-            file("criu", "FILE").hide(true),
-            switch("version").short('v').help("Print the version"),
-        ]);
-    if commands {
-        command.subcommands(ENTRIES.iter().map(|entry| Command::new(entry.name).about(entry.about)))
-    } else {
-        command
+const GLOBAL: Entry = Entry {
+    name: "",
+    about: "Run containers as the Open Container Initiative specifies",
+    place: Place::BeforeWords,
+    flags: &[&[
+        value("root", "DIR", "Keep the containers' state here; a tmpfs [default: /run/rrt]"),
+        value("log", "FILE", "Append the log to FILE rather than to stderr, or send it to journald:ID or syslog:ID"),
+        value("log-format", "FORMAT", "Write the log as text or json [default: text]"),
+        value("log-level", "LEVEL", "Log error, warning, info or debug messages and those above"),
+        switch("debug", "Log debug messages"),
+        switch("systemd-cgroup", "Let systemd make the cgroups; linux.cgroupsPath is slice:prefix:name"),
+        value("cgroup-manager", "MANAGER", "Make cgroups by cgroupfs, systemd or not at all: disabled"),
+        value("rootless", "MODE", "Ignore missing permission on cgroups: true, false or auto [default: auto]"),
+        // Removed from runc in 1.4, still sent by older clients.
+        value("criu", "FILE", HIDDEN),
+        switch("version", "Print the version").short('v'),
+    ]],
+    words: &[],
+};
+
+/// In the order of the help.
+const COMMANDS: [Entry; 24] = [
+    entry("create", "Create a container that waits for `start`", &[CREATE, PROCESS, UNUSED_SUBREAPER], &[NEW_ID]),
+    entry("start", "Start the process of a created container", &[], &[ID]),
+    entry("run", "Create a container, start it and wait for it", &[CREATE, PROCESS, RUN], &[NEW_ID]),
+    wrapper("exec", "Run a further process inside a container", &[EXEC, PROCESS], &[ID, many(PROGRAM)]),
+    entry("kill", "Send a signal to a container's init process", &[KILL], &[ID, SIGNAL]),
+    entry("delete", "Delete a stopped container and all it holds", &[DELETE], &[ID]),
+    entry("wait", "Wait until a container has ended and print its exit status", &[], &[ID]),
+    entry("state", "Print the state of a container as JSON", &[], &[ID]),
+    entry("list", "List the containers under --root", &[&[OUTPUT_FORMAT, QUIET]], &[]),
+    wrapper("ps", "List the processes inside a container", &[&[OUTPUT_FORMAT]], &[ID, many(PS_OPTION)]),
+    entry("events", "Print statistics and OOM events as lines of JSON", &[EVENTS], &[ID]),
+    entry("pause", "Freeze all processes of a container", &[], &[ID]),
+    entry("resume", "Thaw all processes of a container", &[], &[ID]),
+    entry("update", "Change a container's resource limits", &[UPDATE], &[ID]),
+    entry(
+        "mounts",
+        "Add, replace, remove or list mounts of a running container",
+        &[MOUNTS],
+        &[ACTION, ID, MOUNTS_FILE],
+    ),
+    entry("spec", "Write a config.json to start from", &[SPEC], &[]),
+    entry("features", "Print what this runtime supports as JSON", &[FEATURES], &[]),
+    entry("info", "Print what of this machine matters to containers", &[], &[]),
+    entry(
+        "plan",
+        "Print the steps that `create` would take, and take none",
+        &[CREATE, PROCESS, &[JSON], UNUSED_SUBREAPER],
+        &[Word { required: false, ..NEW_ID }],
+    ),
+    entry("check", "List all that is wrong with a bundle, and make nothing", &[&[CONFIG, JSON]], &[BUNDLE_WORD]),
+    entry("checkpoint", "Save a running container with criu", &[CRIU, CHECKPOINT], &[ID]),
+    entry("restore", "Restore a saved container with criu", &[CRIU, RESTORE, PROCESS], &[ID]),
+    entry("completion", "Print the completion script of a shell", &[COMPLETION], &[SHELL]),
+    entry("help", "Print this help, or a command's", &[], &[optional("command", "The command to explain")]),
+];
+
+/// The help of a flag that is not shown.
+const HIDDEN: &str = "";
+
+type Flags = &'static [Flag];
+
+const fn entry(name: &'static str, about: &'static str, flags: &'static [Flags], words: &'static [Word]) -> Entry {
+    Entry { name, about, place: Place::Anywhere, flags, words }
+}
+
+const fn wrapper(name: &'static str, about: &'static str, flags: &'static [Flags], words: &'static [Word]) -> Entry {
+    Entry { name, about, place: Place::BeforeWords, flags, words }
+}
+
+const fn switch(long: &'static str, help: &'static str) -> Flag {
+    Flag { long, short: None, kind: Kind::Switch, help }
+}
+
+const fn value(long: &'static str, name: &'static str, help: &'static str) -> Flag {
+    Flag { long, short: None, kind: Kind::Value(name), help }
+}
+
+const fn repeatable(long: &'static str, name: &'static str, help: &'static str) -> Flag {
+    Flag { long, short: None, kind: Kind::Repeatable(name), help }
+}
+
+impl Flag {
+    const fn short(self, letter: char) -> Flag {
+        Flag { short: Some(letter), ..self }
+    }
+
+    const fn help(self, help: &'static str) -> Flag {
+        Flag { help, ..self }
     }
 }
 
-fn switch(name: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue)
+const fn required(name: &'static str, help: &'static str) -> Word {
+    Word { name, required: true, many: false, help }
 }
 
-fn word(name: &'static str, value: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).value_parser(value_parser!(String))
+const fn optional(name: &'static str, help: &'static str) -> Word {
+    Word { name, required: false, many: false, help }
 }
 
-/// A path: any bytes, and an empty one means "not given", as in runc.
-fn file(name: &'static str, value: &'static str) -> Arg {
-    word(name, value).value_parser(value_parser!(OsString))
+const fn many(word: Word) -> Word {
+    Word { many: true, ..word }
 }
 
-fn list_of(name: &'static str, value: &'static str) -> Arg {
-    word(name, value).action(ArgAction::Append)
-}
+const ID: Word = required("container-id", "Name of the container");
+const NEW_ID: Word = required("container-id", "Name to give the container");
+const PROGRAM: Word = optional("command", "The program and its arguments");
+const SIGNAL: Word = optional("signal", "Name or number [default: TERM]");
+const PS_OPTION: Word = optional("ps-option", "Options of ps(1) [default: -ef]");
+const ACTION: Word = required("action", "add, replace, remove or list");
+const MOUNTS_FILE: Word =
+    optional("file", "A JSON list of mounts as in config.json, - being stdin; for remove only `destination` counts");
+const BUNDLE_WORD: Word = optional("bundle", BUNDLE.help);
+const SHELL: Word = optional("shell", "bash, zsh or fish");
 
-fn id() -> Arg {
-    Arg::new("id").value_name("container-id").required(true).value_parser(value_parser!(String))
-}
+const BUNDLE: Flag =
+    value("bundle", "DIR", "Directory of config.json and the root file system [default: .]").short('b');
+const CONFIG: Flag = value("config", "FILE", "Read FILE in place of the bundle's config.json").short('f');
+const PRESERVE_FDS: Flag = value("preserve-fds", "N", "Pass N more file descriptors on, from 3 + $LISTEN_FDS");
+const NO_SUBREAPER: Flag = switch("no-subreaper", "Do not reap processes orphaned in the container");
+const OUTPUT_FORMAT: Flag = value("format", "FORMAT", "Print a table or json [default: table]").short('f');
+const QUIET: Flag = switch("quiet", "Print only the names").short('q');
+const JSON: Flag = switch("json", "Print JSON");
+const REGEX: Flag =
+    switch("regex", "Take the name as an extended regular expression; act on each container it matches").short('r');
 
-fn only_id() -> Vec<Arg> {
-    vec![id().help("Name of the container")]
-}
+const CREATE: Flags = &[
+    BUNDLE,
+    CONFIG,
+    switch("no-pivot", "Do not pivot_root: for a root file system on the initial ramfs"),
+    switch("no-new-keyring", "Keep the caller's session keyring"),
+    PRESERVE_FDS,
+];
 
-fn preserve_fds() -> Arg {
-    word("preserve-fds", "N")
-        .value_parser(value_parser!(u32))
-        .help("Pass N more file descriptors on, from 3 + $LISTEN_FDS")
-}
+/// Of every command that makes a process.
+const PROCESS: Flags = &[
+    value("console-socket", "SOCKET", "Send the terminal's master end to this unix socket"),
+    value("pidfd-socket", "SOCKET", "Send a pidfd of the process to this unix socket"),
+    value("pid-file", "FILE", "Write the process id to FILE"),
+];
 
-fn sockets_and_pid_file() -> [Arg; 3] {
-    [
-        file("console-socket", "SOCKET").help("Send the terminal's master end to this unix socket"),
-        file("pidfd-socket", "SOCKET").help("Send a pidfd of the process to this unix socket"),
-        file("pid-file", "FILE").help("Write the process id to FILE"),
-    ]
-}
+/// crun accepts it where it means nothing, too.
+const UNUSED_SUBREAPER: Flags = &[NO_SUBREAPER.help(HIDDEN)];
 
-fn bundle() -> Arg {
-    file("bundle", "DIR").short('b').help("Directory of config.json and the root file system [default: .]")
-}
+const RUN: Flags = &[
+    switch("detach", "Return once the container runs").short('d'),
+    switch("keep", "Do not delete the container when it ends"),
+    NO_SUBREAPER,
+];
 
-fn create() -> Vec<Arg> {
-    let mut args = vec![
-        id().help("Name to give the container"),
-        bundle(),
-        file("config", "FILE").short('f').help("Read FILE in place of the bundle's config.json"),
-        switch("no-pivot").help("Do not pivot_root: for a root file system on the initial ramfs"),
-        switch("no-new-keyring").help("Keep the caller's session keyring"),
-        // crun accepts it here too; it means something for `run` alone.
-        switch("no-subreaper").hide(true),
-        preserve_fds(),
-    ];
-    args.extend(sockets_and_pid_file());
-    args
-}
+const EXEC: Flags = &[
+    value("process", "FILE", "Read the process from FILE, a JSON `process` object").short('p'),
+    switch("detach", "Return once the process runs").short('d'),
+    switch("tty", "Give the process a terminal").short('t'),
+    value("cwd", "DIR", "Working directory in the container"),
+    repeatable("env", "NAME=VALUE", "Set an environment variable (repeatable)").short('e'),
+    value("user", "UID[:GID]", "Run as this user and group").short('u'),
+    repeatable("additional-gids", "GID", "Add a supplementary group (repeatable)").short('g'),
+    repeatable("cap", "CAP", "Add a capability (repeatable)").short('c'),
+    switch("no-new-privs", "Set no_new_privs"),
+    value("process-label", "LABEL", "SELinux label of the process"),
+    value("apparmor", "PROFILE", "AppArmor profile of the process"),
+    PRESERVE_FDS,
+    repeatable("cgroup", "[CONTROLLER:]PATH", "Run in this sub-cgroup of the container (repeatable)"),
+    switch("ignore-paused", "Allow a paused container; the process starts when it is resumed"),
+    NO_SUBREAPER.help(HIDDEN),
+];
 
-fn run() -> Vec<Arg> {
-    let mut args = create();
-    args.retain(|arg| arg.get_id() != "no-subreaper");
-    args.extend([
-        switch("detach").short('d').help("Return once the container runs"),
-        switch("keep").help("Do not delete the container when it ends"),
-        switch("no-subreaper").help("Do not reap processes orphaned in the container"),
-    ]);
-    args
-}
+const KILL: Flags = &[switch("all", "Signal all processes, also of a stopped container").short('a'), REGEX];
 
-fn plan() -> Vec<Arg> {
-    let mut args = create();
-    args.push(switch("json").help("Print JSON"));
-    args.into_iter().map(|arg| if arg.get_id() == "id" { arg.required(false) } else { arg }).collect()
-}
+const DELETE: Flags = &[switch("force", "Kill it first if it runs; succeed if there is none").short('f'), REGEX];
 
-fn exec() -> Vec<Arg> {
-    let mut args = vec![
-        id().help("Name of the container"),
-        Arg::new("args").value_name("command").num_args(0..).help("The program and its arguments"),
-        file("process", "FILE").short('p').help("Read the process from FILE, a JSON `process` object"),
-        switch("detach").short('d').help("Return once the process runs"),
-        switch("tty").short('t').help("Give the process a terminal"),
-        word("cwd", "DIR").help("Working directory in the container"),
-        list_of("env", "NAME=VALUE").short('e').help("Set an environment variable (repeatable)"),
-        word("user", "UID[:GID]").short('u').value_parser(values::user).help("Run as this user and group"),
-        list_of("additional-gids", "GID")
-            .short('g')
-            .value_parser(value_parser!(u32))
-            .help("Add a supplementary group (repeatable)"),
-        list_of("cap", "CAP").short('c').help("Add a capability (repeatable)"),
-        switch("no-new-privs").help("Set no_new_privs"),
-        word("process-label", "LABEL").help("SELinux label of the process"),
-        word("apparmor", "PROFILE").help("AppArmor profile of the process"),
-        preserve_fds(),
-        list_of("cgroup", "[CONTROLLER:]PATH").help("Run in this sub-cgroup of the container (repeatable)"),
-        switch("ignore-paused").help("Allow a paused container; the process starts when it is resumed"),
-        switch("no-subreaper").hide(true),
-    ];
-    args.extend(sockets_and_pid_file());
-    args
-}
+const EVENTS: Flags = &[
+    value("interval", "DURATION", "Time between statistics, like 500ms or 1m [default: 5s]"),
+    switch("stats", "Print the statistics once"),
+];
 
-fn regex() -> Arg {
-    switch("regex").short('r').help("Take the name as an extended regular expression; act on each container it matches")
-}
+const FEATURES: Flags =
+    &[switch("probe", "Print instead which interfaces of the running kernel were found, each by trying it")];
 
-fn kill() -> Vec<Arg> {
-    vec![
-        id().help("Name of the container"),
-        Arg::new("signal").value_name("signal").value_parser(values::signal).help("Name or number [default: TERM]"),
-        switch("all").short('a').help("Signal all processes, also of a stopped container"),
-        regex(),
-    ]
-}
+const COMPLETION: Flags = &[value("shell", "SHELL", "The same, as youki takes it").short('s')];
 
-fn delete() -> Vec<Arg> {
-    vec![
-        id().help("Name of the container"),
-        switch("force").short('f').help("Kill it first if it runs; succeed if there is none"),
-        regex(),
-    ]
-}
+const MOUNTS: Flags = &[
+    repeatable(
+        "mount",
+        "MOUNT",
+        "Mount this: type=bind,source=DIR,destination=DIR,OPTION... (repeatable, in place of the file)",
+    ),
+    repeatable("destination", "DIR", "What to remove (repeatable, in place of the file)"),
+    OUTPUT_FORMAT,
+];
 
-fn output_format() -> Arg {
-    word("format", "FORMAT").short('f').value_parser(values::format).help("Print a table or json [default: table]")
-}
+const SPEC: Flags =
+    &[BUNDLE.help("Directory to write to [default: .]"), switch("rootless", "For a container of this user")];
 
-fn list() -> Vec<Arg> {
-    vec![output_format(), switch("quiet").short('q').help("Print only the names")]
-}
-
-fn ps() -> Vec<Arg> {
-    vec![
-        id().help("Name of the container"),
-        Arg::new("args")
-            .value_name("ps-option")
-            .num_args(0..)
-            .value_parser(value_parser!(OsString))
-            .help("Options of ps(1) [default: -ef]"),
-        output_format(),
-    ]
-}
-
-fn events() -> Vec<Arg> {
-    vec![
-        id().help("Name of the container"),
-        word("interval", "DURATION")
-            .value_parser(values::duration)
-            .help("Time between statistics, like 500ms or 1m [default: 5s]"),
-        switch("stats").help("Print the statistics once"),
-    ]
-}
-
-fn features() -> Vec<Arg> {
-    vec![switch("probe").help("Print instead which interfaces of the running kernel were found, each by trying it")]
-}
-
-fn completion() -> Vec<Arg> {
-    vec![
-        Arg::new("name").value_name("shell").value_parser(values::shell).help("bash, zsh or fish"),
-        word("shell", "SHELL").short('s').value_parser(values::shell).help("The same, as youki takes it"),
-    ]
-}
-
-fn check() -> Vec<Arg> {
-    vec![
-        Arg::new("bundle")
-            .value_name("bundle")
-            .value_parser(value_parser!(OsString))
-            .help("Directory of config.json and the root file system [default: .]"),
-        file("config", "FILE").short('f').help("Read FILE in place of the bundle's config.json"),
-        switch("json").help("Print JSON"),
-    ]
-}
-
-fn mounts() -> Vec<Arg> {
-    vec![
-        Arg::new("action")
-            .value_name("action")
-            .required(true)
-            .value_parser(values::mounts_action)
-            .help("add, replace, remove or list"),
-        id().help("Name of the container"),
-        Arg::new("file")
-            .value_name("file")
-            .value_parser(value_parser!(OsString))
-            .help("A JSON list of mounts as in config.json, - being stdin; for remove only `destination` counts"),
-        list_of("mount", "MOUNT")
-            .help("Mount this: type=bind,source=DIR,destination=DIR,OPTION... (repeatable, in place of the file)"),
-        list_of("destination", "DIR").help("What to remove (repeatable, in place of the file)"),
-        output_format(),
-    ]
-}
-
-fn spec() -> Vec<Arg> {
-    vec![bundle().help("Directory to write to [default: .]"), switch("rootless").help("For a container of this user")]
-}
-
-fn help() -> Vec<Arg> {
-    vec![Arg::new("command").value_parser(value_parser!(OsString)).help("The command to explain")]
-}
-
-fn update() -> Vec<Arg> {
-    let size = |name: &'static str| word(name, "BYTES").value_parser(values::size);
-    let count = |name: &'static str| word(name, "N").value_parser(value_parser!(u64));
-    let signed = |name: &'static str| word(name, "N").value_parser(value_parser!(i64));
-    vec![
-        id().help("Name of the container"),
-        file("resources", "FILE")
-            .short('r')
-            .help("Read a JSON `linux.resources` object from FILE, - being stdin; other flags are then ignored"),
-        word("blkio-weight", "N").value_parser(value_parser!(u16)).help("Block I/O weight, 10 to 1000"),
-        count("cpu-period").help("CPU period in microseconds"),
-        signed("cpu-quota").help("CPU time in microseconds per period, -1 for no limit"),
-        count("cpu-burst").help("Unused CPU time in microseconds that may be used later"),
-        count("cpu-share").help("CPU weight against other containers, 2 to 262144"),
-        count("cpu-rt-period").help("Real-time CPU period in microseconds (cgroup v1)"),
-        signed("cpu-rt-runtime").help("Real-time CPU time in microseconds per period (cgroup v1)"),
-        signed("cpu-idle").help("1 runs the container only when the CPU is idle (SCHED_IDLE), 0 normally"),
-        word("cpuset-cpus", "LIST").help("CPUs to use, like 0-3,8"),
-        word("cpuset-mems", "LIST").help("Memory nodes to use"),
-        size("memory").help("Memory limit, like 512m, -1 for none"),
-        size("memory-reservation").help("Memory to leave alone under pressure"),
-        size("memory-swap").help("Limit of memory and swap together, -1 for none"),
-        signed("pids-limit").help("Limit of processes and threads, -1 for none"),
-        list_of("device", "RULE")
-            .value_parser(values::device_rule)
-            .help("Add a device rule: \"c 10:200 rwm\", or \"deny c 10:200 w\" (repeatable; also beside --resources)"),
-        word("l3-cache-schema", "SCHEMA").help("Intel RDT cache allocation, as L3:0=ff"),
-        word("mem-bw-schema", "SCHEMA").help("Intel RDT memory bandwidth, as MB:0=50"),
-        // Obsolete since Linux 5.4; runc hides and ignores them too.
-        word("kernel-memory", "BYTES").hide(true),
-        word("kernel-memory-tcp", "BYTES").hide(true),
-    ]
-}
+const UPDATE: Flags = &[
+    value(
+        "resources",
+        "FILE",
+        "Read a JSON `linux.resources` object from FILE, - being stdin; other flags are then ignored",
+    )
+    .short('r'),
+    value("blkio-weight", "N", "Block I/O weight, 10 to 1000"),
+    value("cpu-period", "N", "CPU period in microseconds"),
+    value("cpu-quota", "N", "CPU time in microseconds per period, -1 for no limit"),
+    value("cpu-burst", "N", "Unused CPU time in microseconds that may be used later"),
+    value("cpu-share", "N", "CPU weight against other containers, 2 to 262144"),
+    value("cpu-rt-period", "N", "Real-time CPU period in microseconds (cgroup v1)"),
+    value("cpu-rt-runtime", "N", "Real-time CPU time in microseconds per period (cgroup v1)"),
+    value("cpu-idle", "N", "1 runs the container only when the CPU is idle (SCHED_IDLE), 0 normally"),
+    value("cpuset-cpus", "LIST", "CPUs to use, like 0-3,8"),
+    value("cpuset-mems", "LIST", "Memory nodes to use"),
+    value("memory", "BYTES", "Memory limit, like 512m, -1 for none"),
+    value("memory-reservation", "BYTES", "Memory to leave alone under pressure"),
+    value("memory-swap", "BYTES", "Limit of memory and swap together, -1 for none"),
+    value("pids-limit", "N", "Limit of processes and threads, -1 for none"),
+    repeatable(
+        "device",
+        "RULE",
+        "Add a device rule: \"c 10:200 rwm\", or \"deny c 10:200 w\" (repeatable; also beside --resources)",
+    ),
+    value("l3-cache-schema", "SCHEMA", "Intel RDT cache allocation, as L3:0=ff"),
+    value("mem-bw-schema", "SCHEMA", "Intel RDT memory bandwidth, as MB:0=50"),
+    // Obsolete since Linux 5.4; runc hides and ignores them too.
+    value("kernel-memory", "BYTES", HIDDEN),
+    value("kernel-memory-tcp", "BYTES", HIDDEN),
+];
 
 /// Flags of contract table A.7 that both `checkpoint` and `restore` have.
-fn criu() -> Vec<Arg> {
-    vec![
-        id().help("Name of the container"),
-        file("image-path", "DIR").help("Directory of the image files [default: ./checkpoint]"),
-        file("work-path", "DIR").help("Directory of criu's log and statistics [default: that of the images]"),
-        switch("tcp-established").help("Keep open TCP connections"),
-        switch("tcp-close").help("Close open TCP connections"),
-        switch("ext-unix-sk").help("Keep unix sockets to the outside"),
-        switch("shell-job").help("Keep a terminal from the outside"),
-        switch("file-locks").help("Keep file locks"),
-        switch("lazy-pages").help("Move memory when it is first used"),
-        switch("auto-dedup").help("Drop pages of earlier images that later ones have"),
-        word("manage-cgroups-mode", "MODE")
-            .value_parser(values::manage_cgroups)
-            .help("Cgroups below the container's: soft, full, strict or ignore [default: soft]"),
-        list_of("empty-ns", "NAMESPACE")
-            .value_parser(values::empty_namespace)
-            .help("Create a namespace, do not restore what is in it: network, which is always so"),
-        word("network-lock", "METHOD")
-            .value_parser(values::network_lock)
-            .help("Hold connections by iptables, nftables or not at all: skip"),
-    ]
-}
+const CRIU: Flags = &[
+    value("image-path", "DIR", "Directory of the image files [default: ./checkpoint]"),
+    value("work-path", "DIR", "Directory of criu's log and statistics [default: that of the images]"),
+    switch("tcp-established", "Keep open TCP connections"),
+    switch("tcp-close", "Close open TCP connections"),
+    switch("ext-unix-sk", "Keep unix sockets to the outside"),
+    switch("shell-job", "Keep a terminal from the outside"),
+    switch("file-locks", "Keep file locks"),
+    switch("lazy-pages", "Move memory when it is first used"),
+    switch("auto-dedup", "Drop pages of earlier images that later ones have"),
+    value("manage-cgroups-mode", "MODE", "Cgroups below the container's: soft, full, strict or ignore [default: soft]"),
+    repeatable(
+        "empty-ns",
+        "NAMESPACE",
+        "Create a namespace, do not restore what is in it: network, which is always so",
+    ),
+    value("network-lock", "METHOD", "Hold connections by iptables, nftables or not at all: skip"),
+];
 
-fn checkpoint() -> Vec<Arg> {
-    let mut args = criu();
-    args.extend([
-        file("parent-path", "DIR").help("Images of an earlier --pre-dump, relative to --image-path"),
-        switch("leave-running").help("Let the container run on"),
-        switch("pre-dump").help("Save memory only and let the container run on"),
-        switch("link-remap").help("Save unlinked files that are still open"),
-        switch("tcp-skip-in-flight").help("Skip TCP connections that are being opened"),
-        word("status-fd", "FD")
-            .value_parser(values::status_fd)
-            .allow_hyphen_values(true)
-            .help("Write a NUL byte to this descriptor when --lazy-pages can be served"),
-        word("page-server", "ADDRESS:PORT").value_parser(values::page_server).help("Send pages to this server"),
-    ]);
-    args
-}
+const CHECKPOINT: Flags = &[
+    value("parent-path", "DIR", "Images of an earlier --pre-dump, relative to --image-path"),
+    switch("leave-running", "Let the container run on"),
+    switch("pre-dump", "Save memory only and let the container run on"),
+    switch("link-remap", "Save unlinked files that are still open"),
+    switch("tcp-skip-in-flight", "Skip TCP connections that are being opened"),
+    value("status-fd", "FD", "Write a NUL byte to this descriptor when --lazy-pages can be served"),
+    value("page-server", "ADDRESS:PORT", "Send pages to this server"),
+];
 
-fn restore() -> Vec<Arg> {
-    let mut args = criu();
-    args.extend([
-        bundle(),
-        switch("detach").short('d').help("Return once the container runs"),
-        switch("no-subreaper").help("Do not reap processes orphaned in the container"),
-        switch("no-pivot").help("Without effect: criu enters the root file system"),
-        word("lsm-profile", "TYPE:NAME").help("LSM profile of the restored processes"),
-        word("lsm-mount-context", "CONTEXT").help("LSM context of the restored mounts"),
-    ]);
-    args.extend(sockets_and_pid_file());
-    args
-}
+const RESTORE: Flags = &[
+    BUNDLE,
+    switch("detach", "Return once the container runs").short('d'),
+    NO_SUBREAPER,
+    switch("no-pivot", "Without effect: criu enters the root file system"),
+    value("lsm-profile", "TYPE:NAME", "LSM profile of the restored processes"),
+    value("lsm-mount-context", "CONTEXT", "LSM context of the restored mounts"),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn every_definition_is_one_that_clap_accepts() {
-        for entry in &ENTRIES {
-            entry.definition("rrt").debug_assert();
+    fn no_name_stands_for_two_flags_of_a_command() {
+        for entry in COMMANDS.iter().chain([&GLOBAL]) {
+            let mut names: BTreeSet<String> = ["help".into(), "h".into()].into();
+            for flag in entry.flags() {
+                for name in [Some(flag.long.to_owned()), flag.short.map(String::from)].into_iter().flatten() {
+                    assert!(flag.long.len() > 1 && names.insert(name), "{} {}", entry.name, flag.long);
+                }
+            }
         }
-        global("rrt", true).debug_assert();
     }
 
     #[test]
-    fn every_flag_has_a_long_name_and_every_visible_one_a_help() {
-        for entry in &ENTRIES {
-            for arg in (entry.flags)() {
-                let what = format!("{} {}", entry.name, arg.get_id());
-                assert!(arg.is_positional() || arg.get_long().is_some(), "{what}");
-                assert!(arg.is_hide_set() || arg.get_help().is_some(), "{what}");
+    fn words_are_required_first_and_many_last() {
+        for entry in &COMMANDS {
+            for pair in entry.words.windows(2) {
+                assert!(!pair[0].many && pair[0].required >= pair[1].required, "{}", entry.name);
             }
         }
+    }
+
+    #[test]
+    fn commands_are_found_by_name() {
+        let find = |name: &str| find(name.as_ref()).map(|entry| entry.name);
+        assert!(COMMANDS.iter().all(|entry| find(entry.name) == Some(entry.name)));
+        assert_eq!((find("h"), find(""), find("creat")), (Some("help"), None, None));
     }
 }

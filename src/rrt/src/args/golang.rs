@@ -1,74 +1,51 @@
-//! Go's flag spelling, rewritten into clap's.
+//! Go's flag spelling.
 //!
 //! runc's clients write flags as Go's `flag` package reads them: `-flag` is `--flag`, `--flag=v` is `--flag v`, a boolean
 //! may be `--b=false`, and single letters are never clustered. go-runc really sends `-no-subreaper` (contract A.2), which
-//! clap would read as `-n -o …`. This pass knows a command's flags from its clap definition, so there is no second table.
+//! the usual rules would read as `-n -o …`.
 
-use clap::{Arg, Command};
-use std::ffi::{OsStr, OsString};
+use super::line::Line;
+use super::table::{Entry, Flag, Place};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// Where flags may stand among the words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Also after words: `delete ID --force`.
-    Anywhere,
-    /// The first word ends them, what follows belongs to another program: `exec ID ls -la`.
-    BeforeWords,
-}
-
-/// A command line taken apart.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Line {
-    /// Every flag as `--name` or `--name=value`.
-    pub flags: Vec<OsString>,
-    /// Everything else, untouched.
-    pub words: Vec<OsString>,
-    /// `-h` or `--help` stood among the flags.
-    pub help: bool,
-}
-
-/// Takes `argv` (without the program's or command's own name) apart by the flags that `command` defines.
+/// Takes `argv` (without the program's or command's own name) apart by the flags of `entry`. Its words are not looked at:
+/// [`Line::check_words`].
 ///
 /// # Errors
 /// A text for an unknown flag, a missing value or a bad boolean, with Go's wording, which podman looks for
 /// (`flag needs an argument`).
-pub fn take_apart(command: &Command, argv: &[OsString], place: Place) -> Result<Line, String> {
-    let mut line = Line::default();
-    let mut rest = argv.iter();
+pub fn take_apart<'a>(entry: &'static Entry, argv: &[&'a OsStr]) -> Result<Line<'a>, String> {
+    let mut line = Line::new(entry);
+    let mut rest = argv.iter().copied();
     while let Some(token) = rest.next() {
         if token == "--" {
-            line.words.extend(rest.cloned());
+            line.words.extend(rest);
             break;
         }
         let Some((name, value)) = split_flag(token)? else {
-            line.words.push(token.clone());
-            if place == Place::BeforeWords {
-                line.words.extend(rest.cloned());
+            line.words.push(token);
+            if entry.place == Place::BeforeWords {
+                line.words.extend(rest);
                 break;
             }
             continue;
         };
-        match find(command, &name) {
+        match find(entry, name) {
             None if name == "h" || name == "help" => line.help = true,
-            None => return Err(format!("flag provided but not defined: -{name}")),
-            Some(flag) => {
-                let long = flag.get_long().expect("every flag here has a long name");
-                if flag.get_action().takes_values() {
-                    let value = value.or_else(|| rest.next().map(OsString::as_os_str));
-                    let value = value.ok_or_else(|| format!("flag needs an argument: -{name}"))?;
-                    line.flags.push(spell(long, Some(value)));
-                } else {
-                    set_switch(&mut line.flags, long, &name, value)?;
-                }
+            None => return Err(format!("flag provided but not defined: -{}", name.display())),
+            Some(flag) if flag.value().is_some() => {
+                let value = value.or_else(|| rest.next());
+                line.push(flag, value.ok_or_else(|| format!("flag needs an argument: -{}", name.display()))?);
             }
+            Some(switch) => line.set(switch, is_on(name, value)?),
         }
     }
     Ok(line)
 }
 
 /// `--name=value`, `-name` → the name and the value, none for a word. As in Go, `-` alone is a word.
-fn split_flag(token: &OsStr) -> Result<Option<(String, Option<&OsStr>)>, String> {
+fn split_flag(token: &OsStr) -> Result<Option<(&OsStr, Option<&OsStr>)>, String> {
     let bytes = token.as_bytes();
     let Some(body) = bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-")).filter(|b| !b.is_empty()) else {
         return Ok(None);
@@ -80,65 +57,61 @@ fn split_flag(token: &OsStr) -> Result<Option<(String, Option<&OsStr>)>, String>
     if name.is_empty() || name[0] == b'-' {
         return Err(format!("bad flag syntax: {}", token.display()));
     }
-    Ok(Some((String::from_utf8_lossy(name).into_owned(), value)))
+    Ok(Some((OsStr::from_bytes(name), value)))
 }
 
-fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
-    command.get_arguments().find(|flag| {
-        flag.get_long() == Some(name) || flag.get_short().is_some_and(|c| name.strip_prefix(c) == Some(""))
-    })
+fn find(entry: &Entry, name: &OsStr) -> Option<&'static Flag> {
+    let letter = match name.as_bytes() {
+        [letter] => Some(char::from(*letter)),
+        _ => None,
+    };
+    entry.flags().find(|flag| name == flag.long || (letter.is_some() && flag.short == letter))
 }
 
-/// The last spelling of a switch wins, so `--b --b=false` is off.
-fn set_switch(flags: &mut Vec<OsString>, long: &str, name: &str, value: Option<&OsStr>) -> Result<(), String> {
-    let switch = spell(long, None);
-    flags.retain(|flag| *flag != switch);
-    // The words of Go's strconv.ParseBool.
+/// The words of Go's strconv.ParseBool.
+fn is_on(name: &OsStr, value: Option<&OsStr>) -> Result<bool, String> {
     match value.map(OsStr::as_bytes) {
-        None | Some(b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True") => flags.push(switch),
-        Some(b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False") => {}
+        None | Some(b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True") => Ok(true),
+        Some(b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False") => Ok(false),
         Some(other) => {
-            return Err(format!(
-                "invalid boolean value {:?} for -{name}: write true or false",
-                String::from_utf8_lossy(other)
-            ));
+            let (name, other) = (name.display(), String::from_utf8_lossy(other));
+            Err(format!("invalid boolean value {other:?} for -{name}: write true or false"))
         }
     }
-    Ok(())
-}
-
-fn spell(long: &str, value: Option<&OsStr>) -> OsString {
-    let mut flag = OsString::from("--");
-    flag.push(long);
-    if let Some(value) = value {
-        flag.push("=");
-        flag.push(value);
-    }
-    flag
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::ArgAction;
+    use crate::args::flags::TABLE;
+    use crate::args::table::Kind;
 
-    fn command() -> Command {
-        Command::new("test").args([
-            Arg::new("bundle").long("bundle").short('b').action(ArgAction::Set),
-            Arg::new("env").long("env").short('e').action(ArgAction::Append),
-            Arg::new("detach").long("detach").short('d').action(ArgAction::SetTrue),
-            Arg::new("no-subreaper").long("no-subreaper").action(ArgAction::SetTrue),
-        ])
+    const FLAGS: [Flag; 4] = [
+        Flag { long: "bundle", short: Some('b'), kind: Kind::Value("DIR"), help: "" },
+        Flag { long: "env", short: Some('e'), kind: Kind::Repeatable("NAME=VALUE"), help: "" },
+        Flag { long: "detach", short: Some('d'), kind: Kind::Switch, help: "" },
+        Flag { long: "no-subreaper", short: None, kind: Kind::Switch, help: "" },
+    ];
+    const ANYWHERE: Entry = Entry { name: "test", about: "", place: Place::Anywhere, flags: &[&FLAGS], words: &[] };
+    const BEFORE_WORDS: Entry = Entry { place: Place::BeforeWords, ..ANYWHERE };
+
+    fn taken<'a>(entry: &'static Entry, argv: &[&'a str]) -> Result<Line<'a>, String> {
+        take_apart(entry, &argv.iter().map(|&word| OsStr::new(word)).collect::<Vec<_>>())
     }
 
-    fn read(place: Place, argv: &[&str]) -> Result<(String, String), String> {
-        let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
-        let join = |list: &[OsString]| list.iter().map(|s| s.to_str().unwrap()).collect::<Vec<_>>().join(" ");
-        take_apart(&command(), &argv, place).map(|line| (join(&line.flags), join(&line.words)))
+    /// The flags and the words.
+    fn read(entry: &'static Entry, argv: &[&str]) -> Result<(String, String), String> {
+        let line = taken(entry, argv)?;
+        let flag = |(flag, value): &(&Flag, &OsStr)| match flag.kind {
+            Kind::Switch => format!("--{}", flag.long),
+            _ => format!("--{}={}", flag.long, value.display()),
+        };
+        let words: Vec<&str> = line.words.iter().map(|word| word.to_str().unwrap()).collect();
+        Ok((line.flags.iter().map(flag).collect::<Vec<_>>().join(" "), words.join(" ")))
     }
 
     fn anywhere(argv: &[&str]) -> (String, String) {
-        read(Place::Anywhere, argv).unwrap()
+        read(&ANYWHERE, argv).unwrap()
     }
 
     fn pair(flags: &str, words: &str) -> (String, String) {
@@ -154,7 +127,7 @@ mod tests {
 
     #[test]
     fn letters_are_not_clustered() {
-        assert_eq!(read(Place::Anywhere, &["-db", "B"]), Err("flag provided but not defined: -db".into()));
+        assert_eq!(read(&ANYWHERE, &["-db", "B"]), Err("flag provided but not defined: -db".into()));
     }
 
     #[test]
@@ -170,37 +143,76 @@ mod tests {
         assert_eq!(anywhere(&["-d=T", "--detach=0"]), pair("", ""));
         assert_eq!(anywhere(&["-d=false", "-d"]), pair("--detach", ""));
         assert_eq!(anywhere(&["-d", "false"]), pair("--detach", "false"));
-        assert!(read(Place::Anywhere, &["-d=maybe"]).unwrap_err().contains("\"maybe\" for -d"));
+        assert!(read(&ANYWHERE, &["-d=maybe"]).unwrap_err().contains("\"maybe\" for -d"));
     }
 
     #[test]
     fn flags_follow_words_only_where_the_words_are_ours() {
         assert_eq!(anywhere(&["x", "-d", "y"]), pair("--detach", "x y"));
-        assert_eq!(read(Place::BeforeWords, &["-d", "x", "ls", "-d", "--", "a"]), Ok(pair("--detach", "x ls -d -- a")));
+        assert_eq!(read(&BEFORE_WORDS, &["-d", "x", "ls", "-d", "--", "a"]), Ok(pair("--detach", "x ls -d -- a")));
         assert_eq!(anywhere(&["x", "--", "-d"]), pair("", "x -d"));
         assert_eq!(anywhere(&["-", "x"]), pair("", "- x"));
     }
 
     #[test]
     fn errors_have_gos_words() {
-        assert_eq!(read(Place::Anywhere, &["--bundle"]), Err("flag needs an argument: -bundle".into()));
-        assert_eq!(read(Place::Anywhere, &["--nope=1"]), Err("flag provided but not defined: -nope".into()));
-        assert_eq!(read(Place::Anywhere, &["---d"]), Err("bad flag syntax: ---d".into()));
-        assert_eq!(read(Place::Anywhere, &["-=1"]), Err("bad flag syntax: -=1".into()));
+        assert_eq!(read(&ANYWHERE, &["--bundle"]), Err("flag needs an argument: -bundle".into()));
+        assert_eq!(read(&ANYWHERE, &["--nope=1"]), Err("flag provided but not defined: -nope".into()));
+        assert_eq!(read(&ANYWHERE, &["---d"]), Err("bad flag syntax: ---d".into()));
+        assert_eq!(read(&ANYWHERE, &["-=1"]), Err("bad flag syntax: -=1".into()));
     }
 
     #[test]
     fn help_is_seen_but_not_after_the_words_of_another_program() {
-        let argv = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
-        assert!(take_apart(&command(), &argv(&["x", "--help"]), Place::Anywhere).unwrap().help);
-        assert!(take_apart(&command(), &argv(&["-h"]), Place::BeforeWords).unwrap().help);
-        assert!(!take_apart(&command(), &argv(&["x", "ls", "-h"]), Place::BeforeWords).unwrap().help);
+        assert!(taken(&ANYWHERE, &["x", "--help"]).unwrap().help);
+        assert!(taken(&BEFORE_WORDS, &["-h"]).unwrap().help);
+        assert!(!taken(&BEFORE_WORDS, &["x", "ls", "-h"]).unwrap().help);
     }
 
     #[test]
-    fn paths_need_not_be_utf8() {
-        let path = OsString::from(OsStr::from_bytes(b"--bundle=/b\xff"));
-        let line = take_apart(&command(), std::slice::from_ref(&path), Place::Anywhere).unwrap();
-        assert_eq!(line.flags, [path]);
+    fn values_need_not_be_utf8() {
+        let argv = [OsStr::from_bytes(b"--bundle=/b\xff"), OsStr::from_bytes(b"w\xff")];
+        let line = take_apart(&ANYWHERE, &argv).unwrap();
+        assert_eq!(line.flags, [(&FLAGS[0], OsStr::from_bytes(b"/b\xff"))]);
+        assert_eq!(line.words, [argv[1]]);
+        let error = take_apart(&ANYWHERE, &[OsStr::from_bytes(b"--b\xff")]).unwrap_err();
+        assert_eq!(error, "flag provided but not defined: -b\u{fffd}");
+    }
+
+    #[test]
+    fn every_flag_of_every_command_is_known_in_each_spelling() {
+        let mut known = 0;
+        for entry in TABLE.commands.iter().chain([&TABLE.global]) {
+            for flag in entry.flags() {
+                let names = [Some(flag.long.to_owned()), flag.short.map(String::from)];
+                for name in names.iter().flatten().flat_map(|name| [format!("-{name}"), format!("--{name}")]) {
+                    let what = format!("{} {name}", entry.name);
+                    let spellings: &[(Vec<String>, &str)] = match flag.kind {
+                        Kind::Switch => &[
+                            (vec![name.clone()], ""),
+                            (vec![format!("{name}=true")], ""),
+                            (vec![format!("{name}=false"), name.clone()], ""),
+                        ],
+                        _ => &[
+                            (vec![name.clone(), "-v=1".into()], "-v=1"),
+                            (vec![format!("{name}=-v=1")], "-v=1"),
+                            (vec![format!("{name}=")], ""),
+                        ],
+                    };
+                    for (argv, value) in spellings {
+                        let argv: Vec<&str> = argv.iter().map(String::as_str).chain(["word"]).collect();
+                        let line = taken(entry, &argv).unwrap_or_else(|error| panic!("{what}: {error}"));
+                        assert_eq!(line.flags, [(flag, OsStr::new(*value))], "{what}");
+                        assert_eq!(line.words, ["word"], "{what}");
+                        known += 1;
+                    }
+                    match flag.kind {
+                        Kind::Switch => assert!(taken(entry, &[&format!("{name}=false")]).unwrap().flags.is_empty()),
+                        _ => assert!(taken(entry, &[&name]).unwrap_err().starts_with("flag needs an argument: -")),
+                    }
+                }
+            }
+        }
+        assert!(known > 900, "{known}");
     }
 }

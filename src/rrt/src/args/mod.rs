@@ -1,25 +1,26 @@
 //! From argv to what was asked for. Pure: no file, no environment, no clock; what the words mean on this machine is
 //! decided in `commands`.
 //!
-//! Go's spelling is rewritten first ([`golang`]), then clap checks and converts against one command's definition
-//! ([`flags`], [`values`]).
+//! One table has every flag ([`flags`]); by it a line is taken apart in one pass, in Go's spelling ([`golang`]), and each value is read where it is used
+//! ([`line`], [`values`]).
 
 mod completion;
 mod flags;
 mod golang;
+mod help;
+mod line;
 mod table;
 mod values;
 
-use clap::ArgMatches;
 pub use completion::Shell;
-use golang::Place;
+use line::Line;
 use rrt_oci::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use rrt_runtime::{
     CgroupManager, CheckpointOptions, CreateOptions, CriuOptions, DeviceRule, ExecOptions, RdtUpdate, RestoreOptions,
     RunOptions,
 };
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use values::{Format, MountsAction};
 
@@ -60,13 +61,13 @@ pub enum LogService {
 
 /// What stands after the global flags.
 #[derive(Debug)]
-pub enum Request {
+pub enum Request<'a> {
     /// `--help`, or nothing at all.
     Help,
     /// `--version`
     Version,
     /// A command's name and the rest of the line.
-    Command(Vec<OsString>),
+    Command(Vec<&'a OsStr>),
 }
 
 /// One container, or each whose name matches (`--regex`).
@@ -130,35 +131,33 @@ const PLANNED_ID: &str = "ID";
 ///
 /// # Errors
 /// One line that names the flag.
-pub fn globals(program: &str, argv: &[OsString]) -> Result<(Globals, Request), String> {
-    let definition = flags::global(program, false);
-    let line = golang::take_apart(&definition, argv, Place::BeforeWords)?;
-    let m = definition.try_get_matches_from(&line.flags).map_err(|e| one_line(&e))?;
-    let request = if m.get_flag("version") {
+pub fn globals<'a>(argv: &[&'a OsStr]) -> Result<(Globals, Request<'a>), String> {
+    let line = golang::take_apart(&flags::TABLE.global, argv)?;
+    let globals = Globals {
+        root: line.path("root"),
+        log: log_options(&line)?,
+        cgroup_manager: cgroup_manager(&line)?,
+        rootless: line.one("rootless", values::rootless)?.flatten(),
+    };
+    let request = if line.has("version") {
         Request::Version
     } else if line.help || line.words.is_empty() {
         Request::Help
     } else {
         Request::Command(line.words)
     };
-    let globals = Globals {
-        root: path(&m, "root"),
-        log: log_options(&m)?,
-        cgroup_manager: cgroup_manager(&m)?,
-        rootless: m.get_one::<Option<bool>>("rootless").copied().flatten(),
-    };
     Ok((globals, request))
 }
 
-fn log_options(m: &ArgMatches) -> Result<LogOptions, String> {
+fn log_options(line: &Line<'_>) -> Result<LogOptions, String> {
     use rrt_runtime::log::Level;
-    let json = match text(m, "log-format").as_deref() {
+    let json = match line.text("log-format")?.as_deref() {
         None | Some("text") => false,
         Some("json") => true,
         Some(other) => return Err(format!("invalid value {other:?} for flag -log-format: expected text or json")),
     };
-    let level = match text(m, "log-level").as_deref() {
-        _ if m.get_flag("debug") => Some(Level::Debug),
+    let level = match line.text("log-level")?.as_deref() {
+        _ if line.has("debug") => Some(Level::Debug),
         None => None,
         Some("error") => Some(Level::Error),
         Some("warning" | "warn") => Some(Level::Warn),
@@ -168,13 +167,13 @@ fn log_options(m: &ArgMatches) -> Result<LogOptions, String> {
             return Err(format!("invalid value {other:?} for flag -log-level: expected error, warning, info or debug"));
         }
     };
-    let service = log_service(m)?;
-    let file = if service.is_some() { None } else { log_file(m) };
+    let service = log_service(line)?;
+    let file = if service.is_some() { None } else { log_file(line) };
     Ok(LogOptions { file, service, json, level })
 }
 
-fn log_service(m: &ArgMatches) -> Result<Option<LogService>, String> {
-    let Some(value) = path(m, "log") else { return Ok(None) };
+fn log_service(line: &Line<'_>) -> Result<Option<LogService>, String> {
+    let Some(value) = line.path("log") else { return Ok(None) };
     let value = value.to_str().unwrap_or_default();
     let (make, id): (fn(String) -> LogService, _) = match value.split_once(':') {
         Some(("journald", id)) => (LogService::Journald, id),
@@ -189,8 +188,8 @@ fn log_service(m: &ArgMatches) -> Result<Option<LogService>, String> {
 }
 
 /// crun's `--log` takes `file:PATH` too.
-fn log_file(m: &ArgMatches) -> Option<PathBuf> {
-    let file = path(m, "log")?;
+fn log_file(line: &Line<'_>) -> Option<PathBuf> {
+    let file = line.path("log")?;
     let name = file.to_str().unwrap_or_default();
     match name.strip_prefix("file:") {
         Some(path) => Some(path.into()),
@@ -198,9 +197,9 @@ fn log_file(m: &ArgMatches) -> Option<PathBuf> {
     }
 }
 
-fn cgroup_manager(m: &ArgMatches) -> Result<CgroupManager, String> {
-    match text(m, "cgroup-manager").as_deref() {
-        _ if m.get_flag("systemd-cgroup") => Ok(CgroupManager::Systemd),
+fn cgroup_manager(line: &Line<'_>) -> Result<CgroupManager, String> {
+    match line.text("cgroup-manager")?.as_deref() {
+        _ if line.has("systemd-cgroup") => Ok(CgroupManager::Systemd),
         None | Some("cgroupfs") => Ok(CgroupManager::Cgroupfs),
         Some("systemd") => Ok(CgroupManager::Systemd),
         Some("disabled") => Ok(CgroupManager::Disabled),
@@ -214,9 +213,9 @@ fn cgroup_manager(m: &ArgMatches) -> Result<CgroupManager, String> {
 ///
 /// # Errors
 /// One line that names the command and the flag.
-pub fn command(program: &str, request: &Request) -> Result<Command, String> {
+pub fn command(program: &str, request: &Request<'_>) -> Result<Command, String> {
     let words = match request {
-        Request::Help => return global_help(program),
+        Request::Help => return Ok(overview(program)),
         Request::Version => return Ok(Command::Version),
         Request::Command(words) => words,
     };
@@ -224,213 +223,224 @@ pub fn command(program: &str, request: &Request) -> Result<Command, String> {
     let Some(entry) = flags::find(name) else {
         return Err(format!("unknown command {:?}: see {program} --help", name.display().to_string()));
     };
-    let definition = entry.definition(program);
     let named = |text: String| format!("{}: {text} (see {program} {} --help)", entry.name, entry.name);
-    let line = golang::take_apart(&definition, argv, entry.place).map_err(named)?;
+    let line = golang::take_apart(entry, argv).map_err(named)?;
     if line.help {
-        return Ok(Command::Help(help_text(definition)));
+        return Ok(Command::Help(help::of_command(program, entry)));
     }
-    let argv = line.flags.into_iter().chain([OsString::from("--")]).chain(line.words);
-    let m = definition.try_get_matches_from(argv).map_err(|e| named(one_line(&e)))?;
     if entry.name == "help" {
-        return help(program, &m);
+        line.check_words().map_err(named)?;
+        return help_for(program, &line);
     }
-    read(entry.name, &m).map_err(named)
+    // A value that is wrong is told before a word that is missing.
+    let command = read(entry.name, &line).map_err(named)?;
+    line.check_words().map_err(named)?;
+    Ok(command)
 }
 
-fn read(name: &str, m: &ArgMatches) -> Result<Command, String> {
+fn read(name: &str, line: &Line<'_>) -> Result<Command, String> {
     Ok(match name {
-        "create" => Command::Create(create(m)),
+        "create" => Command::Create(create(line)?),
         "run" => Command::Run(RunOptions {
-            create: create(m),
-            detach: m.get_flag("detach"),
-            keep: m.get_flag("keep"),
-            no_subreaper: m.get_flag("no-subreaper"),
+            create: create(line)?,
+            detach: line.has("detach"),
+            keep: line.has("keep"),
+            no_subreaper: line.has("no-subreaper"),
         }),
-        "exec" => Command::Exec(exec(m)),
-        "start" => Command::Start { id: id(m) },
-        "state" => Command::State { id: id(m) },
-        "mounts" => Command::Mounts {
-            id: id(m),
-            options: crate::commands::mounts::Options {
-                action: m.get_one("action").copied().unwrap_or(MountsAction::List),
-                file: path(m, "file"),
-                mounts: many(m, "mount"),
-                destinations: many(m, "destination"),
-                format: format_of(m),
-            },
-        },
-        "check" => Command::Check {
-            options: CreateOptions {
-                id: PLANNED_ID.into(),
-                bundle: path(m, "bundle").unwrap_or_else(|| ".".into()),
-                config: path(m, "config"),
-                ..CreateOptions::default()
-            },
-            json: m.get_flag("json"),
-        },
-        "wait" => Command::Wait { id: id(m) },
-        "pause" => Command::Pause { id: id(m) },
-        "resume" => Command::Resume { id: id(m) },
+        "exec" => Command::Exec(exec(line)?),
+        "start" => Command::Start { id: id(line)? },
+        "state" => Command::State { id: id(line)? },
+        "mounts" => Command::Mounts { id: id(line)?, options: mounts(line)? },
+        "check" => Command::Check { options: checked(line), json: line.has("json") },
+        "wait" => Command::Wait { id: id(line)? },
+        "pause" => Command::Pause { id: id(line)? },
+        "resume" => Command::Resume { id: id(line)? },
         "kill" => Command::Kill {
-            target: target(m),
-            signal: m.get_one("signal").copied().unwrap_or(SIGTERM),
-            all: m.get_flag("all"),
+            target: target(line)?,
+            signal: line.one("signal", values::signal)?.unwrap_or(SIGTERM),
+            all: line.has("all"),
         },
-        "delete" => Command::Delete { target: target(m), force: m.get_flag("force") },
-        "list" => Command::List { format: format_of(m), quiet: m.get_flag("quiet") },
-        "ps" => Command::Ps { id: id(m), format: format_of(m), args: many(m, "args") },
+        "delete" => Command::Delete { target: target(line)?, force: line.has("force") },
+        "list" => Command::List { format: format_of(line)?, quiet: line.has("quiet") },
+        "ps" => Command::Ps { id: id(line)?, format: format_of(line)?, args: line.rest("ps-option") },
         "events" => Command::Events {
-            id: id(m),
-            interval: m.get_one("interval").copied().unwrap_or(EVENTS_INTERVAL),
-            once: m.get_flag("stats"),
+            id: id(line)?,
+            interval: line.one("interval", values::duration)?.unwrap_or(EVENTS_INTERVAL),
+            once: line.has("stats"),
         },
         "update" => Command::Update {
-            id: id(m),
-            resources: new_resources(m),
-            devices: many(m, "device"),
-            rdt: RdtUpdate { l3_cache: text(m, "l3-cache-schema"), bandwidth: text(m, "mem-bw-schema") },
+            id: id(line)?,
+            resources: new_resources(line)?,
+            devices: line.all("device", values::device_rule)?,
+            rdt: RdtUpdate { l3_cache: line.text("l3-cache-schema")?, bandwidth: line.text("mem-bw-schema")? },
         },
-        "checkpoint" => Command::Checkpoint(checkpoint(m)),
-        "restore" => Command::Restore(RestoreOptions {
-            create: restored(m),
-            criu: criu(m),
-            detach: m.get_flag("detach"),
-            no_subreaper: m.get_flag("no-subreaper"),
-            lsm_profile: text(m, "lsm-profile"),
-            lsm_mount_context: text(m, "lsm-mount-context"),
-        }),
-        "spec" => Command::Spec { bundle: path(m, "bundle"), rootless: m.get_flag("rootless") },
-        "features" => Command::Features { probe: m.get_flag("probe") },
+        "checkpoint" => Command::Checkpoint(checkpoint(line)?),
+        "restore" => Command::Restore(restore(line)?),
+        "spec" => Command::Spec { bundle: line.path("bundle"), rootless: line.has("rootless") },
+        "features" => Command::Features { probe: line.has("probe") },
         "info" => Command::Info,
-        "completion" => match m.get_one("shell").or_else(|| m.get_one("name")) {
-            Some(shell) => Command::Completion { shell: *shell },
+        "completion" => match line.one("shell", values::shell)? {
+            Some(shell) => Command::Completion { shell },
             None => return Err("name a shell: bash, zsh or fish".into()),
         },
         "plan" => {
-            let id = text(m, "id").unwrap_or_else(|| PLANNED_ID.into());
-            Command::Plan { options: CreateOptions { id, ..create(m) }, json: m.get_flag("json") }
+            let id = line.text("container-id")?.unwrap_or_else(|| PLANNED_ID.into());
+            Command::Plan { options: CreateOptions { id, ..create(line)? }, json: line.has("json") }
         }
         unsupported => return Err(format!("not supported yet: {unsupported}")),
     })
 }
 
-fn create(m: &ArgMatches) -> CreateOptions {
-    CreateOptions {
-        id: text(m, "id").unwrap_or_default(),
-        bundle: path(m, "bundle").unwrap_or_else(|| ".".into()),
-        config: path(m, "config"),
-        console_socket: path(m, "console-socket"),
-        pidfd_socket: path(m, "pidfd-socket"),
-        pid_file: path(m, "pid-file"),
-        no_pivot: m.get_flag("no-pivot"),
-        no_new_keyring: m.get_flag("no-new-keyring"),
-        preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
-    }
+fn create(line: &Line<'_>) -> Result<CreateOptions, String> {
+    Ok(CreateOptions {
+        id: id(line)?,
+        bundle: line.path("bundle").unwrap_or_else(|| ".".into()),
+        config: line.path("config"),
+        console_socket: line.path("console-socket"),
+        pidfd_socket: line.path("pidfd-socket"),
+        pid_file: line.path("pid-file"),
+        no_pivot: line.has("no-pivot"),
+        no_new_keyring: line.has("no-new-keyring"),
+        preserve_fds: line.one("preserve-fds", values::u32)?.unwrap_or(0),
+    })
 }
 
-fn restored(m: &ArgMatches) -> CreateOptions {
+fn checked(line: &Line<'_>) -> CreateOptions {
     CreateOptions {
-        id: id(m),
-        bundle: path(m, "bundle").unwrap_or_else(|| ".".into()),
-        console_socket: path(m, "console-socket"),
-        pidfd_socket: path(m, "pidfd-socket"),
-        pid_file: path(m, "pid-file"),
+        id: PLANNED_ID.into(),
+        bundle: line.path("bundle").unwrap_or_else(|| ".".into()),
+        config: line.path("config"),
         ..CreateOptions::default()
     }
 }
 
-fn checkpoint(m: &ArgMatches) -> CheckpointOptions {
-    CheckpointOptions {
-        id: id(m),
-        criu: criu(m),
-        parent_path: path(m, "parent-path"),
-        leave_running: m.get_flag("leave-running"),
-        pre_dump: m.get_flag("pre-dump"),
-        link_remap: m.get_flag("link-remap"),
-        tcp_skip_in_flight: m.get_flag("tcp-skip-in-flight"),
-        status_fd: m.get_one("status-fd").copied().filter(|fd| *fd >= 0),
-        page_server: m.get_one("page-server").cloned(),
-    }
+fn mounts(line: &Line<'_>) -> Result<crate::commands::mounts::Options, String> {
+    Ok(crate::commands::mounts::Options {
+        action: line.one("action", values::mounts_action)?.unwrap_or(MountsAction::List),
+        file: line.path("file"),
+        mounts: line.all("mount", values::text)?,
+        destinations: line.all("destination", values::text)?,
+        format: format_of(line)?,
+    })
 }
 
-fn criu(m: &ArgMatches) -> CriuOptions {
-    CriuOptions {
-        image_path: path(m, "image-path"),
-        work_path: path(m, "work-path"),
-        tcp_established: m.get_flag("tcp-established"),
-        tcp_close: m.get_flag("tcp-close"),
-        ext_unix_sk: m.get_flag("ext-unix-sk"),
-        shell_job: m.get_flag("shell-job"),
-        file_locks: m.get_flag("file-locks"),
-        lazy_pages: m.get_flag("lazy-pages"),
-        auto_dedup: m.get_flag("auto-dedup"),
-        manage_cgroups: m.get_one("manage-cgroups-mode").copied().unwrap_or_default(),
-        network_lock: m.get_one("network-lock").copied().flatten(),
-    }
+fn restore(line: &Line<'_>) -> Result<RestoreOptions, String> {
+    Ok(RestoreOptions {
+        create: restored(line)?,
+        criu: criu(line)?,
+        detach: line.has("detach"),
+        no_subreaper: line.has("no-subreaper"),
+        lsm_profile: line.text("lsm-profile")?,
+        lsm_mount_context: line.text("lsm-mount-context")?,
+    })
 }
 
-fn exec(m: &ArgMatches) -> ExecOptions {
-    let mut args: Vec<String> = many(m, "args");
+fn restored(line: &Line<'_>) -> Result<CreateOptions, String> {
+    Ok(CreateOptions {
+        id: id(line)?,
+        bundle: line.path("bundle").unwrap_or_else(|| ".".into()),
+        console_socket: line.path("console-socket"),
+        pidfd_socket: line.path("pidfd-socket"),
+        pid_file: line.path("pid-file"),
+        ..CreateOptions::default()
+    })
+}
+
+fn checkpoint(line: &Line<'_>) -> Result<CheckpointOptions, String> {
+    Ok(CheckpointOptions {
+        id: id(line)?,
+        criu: criu(line)?,
+        parent_path: line.path("parent-path"),
+        leave_running: line.has("leave-running"),
+        pre_dump: line.has("pre-dump"),
+        link_remap: line.has("link-remap"),
+        tcp_skip_in_flight: line.has("tcp-skip-in-flight"),
+        status_fd: line.one("status-fd", values::status_fd)?.filter(|fd| *fd >= 0),
+        page_server: line.one("page-server", values::page_server)?,
+    })
+}
+
+fn criu(line: &Line<'_>) -> Result<CriuOptions, String> {
+    // Refused if it is not the one namespace that is always left empty, and then no more to know.
+    line.all("empty-ns", values::empty_namespace)?;
+    Ok(CriuOptions {
+        image_path: line.path("image-path"),
+        work_path: line.path("work-path"),
+        tcp_established: line.has("tcp-established"),
+        tcp_close: line.has("tcp-close"),
+        ext_unix_sk: line.has("ext-unix-sk"),
+        shell_job: line.has("shell-job"),
+        file_locks: line.has("file-locks"),
+        lazy_pages: line.has("lazy-pages"),
+        auto_dedup: line.has("auto-dedup"),
+        manage_cgroups: line.one("manage-cgroups-mode", values::manage_cgroups)?.unwrap_or_default(),
+        network_lock: line.one("network-lock", values::network_lock)?.flatten(),
+    })
+}
+
+fn exec(line: &Line<'_>) -> Result<ExecOptions, String> {
+    let mut args = line.all("command", values::text)?;
     // `exec ID -- ls`: no program is called "--", people write it to be safe.
     if args.first().is_some_and(|first| first == "--") {
         args.remove(0);
     }
-    ExecOptions {
-        id: id(m),
-        process: path(m, "process"),
-        console_socket: path(m, "console-socket"),
-        pidfd_socket: path(m, "pidfd-socket"),
-        pid_file: path(m, "pid-file"),
-        detach: m.get_flag("detach"),
-        tty: m.get_flag("tty").then_some(true),
-        cwd: text(m, "cwd"),
-        env: many(m, "env"),
-        user: m.get_one("user").copied(),
-        additional_gids: many(m, "additional-gids"),
-        caps: many(m, "cap"),
-        no_new_privs: m.get_flag("no-new-privs"),
-        process_label: text(m, "process-label"),
-        apparmor: text(m, "apparmor"),
-        preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
-        cgroup: many(m, "cgroup"),
-        ignore_paused: m.get_flag("ignore-paused"),
-        no_subreaper: m.get_flag("no-subreaper"),
+    Ok(ExecOptions {
+        id: id(line)?,
+        process: line.path("process"),
+        console_socket: line.path("console-socket"),
+        pidfd_socket: line.path("pidfd-socket"),
+        pid_file: line.path("pid-file"),
+        detach: line.has("detach"),
+        tty: line.has("tty").then_some(true),
+        cwd: line.text("cwd")?,
+        env: line.all("env", values::text)?,
+        user: line.one("user", values::user)?,
+        additional_gids: line.all("additional-gids", values::u32)?,
+        caps: line.all("cap", values::text)?,
+        no_new_privs: line.has("no-new-privs"),
+        process_label: line.text("process-label")?,
+        apparmor: line.text("apparmor")?,
+        preserve_fds: line.one("preserve-fds", values::u32)?.unwrap_or(0),
+        cgroup: line.all("cgroup", values::text)?,
+        ignore_paused: line.has("ignore-paused"),
+        no_subreaper: line.has("no-subreaper"),
         args,
-    }
+    })
 }
 
-fn new_resources(m: &ArgMatches) -> NewResources {
-    match path(m, "resources") {
+fn new_resources(line: &Line<'_>) -> Result<NewResources, String> {
+    let flags = resources(line)?;
+    Ok(match line.path("resources") {
         Some(file) if file.as_os_str() == "-" => NewResources::Stdin,
         Some(file) => NewResources::File(file),
-        None => NewResources::Flags(Box::new(resources(m))),
-    }
+        None => NewResources::Flags(Box::new(flags)),
+    })
 }
 
 /// The flags of `update` as `linux.resources`. An object stands there only if one of its flags was given.
-fn resources(m: &ArgMatches) -> LinuxResources {
-    let unsigned = |name: &str| m.get_one::<u64>(name).copied();
-    let signed = |name: &str| m.get_one::<i64>(name).copied();
+fn resources(line: &Line<'_>) -> Result<LinuxResources, String> {
+    let unsigned = |name: &str| line.one(name, values::u64);
+    let signed = |name: &str| line.one(name, values::i64);
+    let size = |name: &str| line.one(name, values::size);
     let mut memory = LinuxMemory::default();
-    memory.set_limit(signed("memory")).set_reservation(signed("memory-reservation")).set_swap(signed("memory-swap"));
+    memory.set_limit(size("memory")?).set_reservation(size("memory-reservation")?).set_swap(size("memory-swap")?);
     let mut cpu = LinuxCpu::default();
-    cpu.set_shares(unsigned("cpu-share"))
-        .set_quota(signed("cpu-quota"))
-        .set_period(unsigned("cpu-period"))
-        .set_burst(unsigned("cpu-burst"))
-        .set_idle(signed("cpu-idle"))
-        .set_realtime_runtime(signed("cpu-rt-runtime"))
-        .set_realtime_period(unsigned("cpu-rt-period"))
-        .set_cpus(text(m, "cpuset-cpus"))
-        .set_mems(text(m, "cpuset-mems"));
+    cpu.set_shares(unsigned("cpu-share")?)
+        .set_quota(signed("cpu-quota")?)
+        .set_period(unsigned("cpu-period")?)
+        .set_burst(unsigned("cpu-burst")?)
+        .set_idle(signed("cpu-idle")?)
+        .set_realtime_runtime(signed("cpu-rt-runtime")?)
+        .set_realtime_period(unsigned("cpu-rt-period")?)
+        .set_cpus(line.text("cpuset-cpus")?)
+        .set_mems(line.text("cpuset-mems")?);
     // As in runc, 0 is not a weight but "leave it".
-    let weight = m.get_one::<u16>("blkio-weight").copied().filter(|&weight| weight != 0);
+    let weight = line.one("blkio-weight", values::u16)?.filter(|&weight| weight != 0);
     let mut resources = LinuxResources::default();
     resources
         .set_memory((memory != LinuxMemory::default()).then_some(memory))
         .set_cpu((cpu != LinuxCpu::default()).then_some(cpu))
-        .set_pids(signed("pids-limit").map(|limit| {
+        .set_pids(signed("pids-limit")?.map(|limit| {
             let mut pids = LinuxPids::default();
             pids.set_limit(limit);
             pids
@@ -440,63 +450,39 @@ fn resources(m: &ArgMatches) -> LinuxResources {
             block_io.set_weight(Some(weight));
             block_io
         }));
-    resources
+    Ok(resources)
 }
 
-fn id(m: &ArgMatches) -> String {
-    text(m, "id").unwrap_or_default()
+fn id(line: &Line<'_>) -> Result<String, String> {
+    Ok(line.text("container-id")?.unwrap_or_default())
 }
 
-fn target(m: &ArgMatches) -> Target {
-    if m.get_flag("regex") { Target::Pattern(id(m)) } else { Target::Id(id(m)) }
+fn target(line: &Line<'_>) -> Result<Target, String> {
+    let id = id(line)?;
+    Ok(if line.has("regex") { Target::Pattern(id) } else { Target::Id(id) })
 }
 
-fn format_of(m: &ArgMatches) -> Format {
-    m.get_one("format").copied().unwrap_or(Format::Table)
+fn format_of(line: &Line<'_>) -> Result<Format, String> {
+    Ok(line.one("format", values::format)?.unwrap_or(Format::Table))
 }
 
-/// An empty word is one not given: clients pass `--flag ""` for "none".
-fn text(m: &ArgMatches, name: &str) -> Option<String> {
-    m.get_one::<String>(name).filter(|word| !word.is_empty()).cloned()
-}
-
-fn path(m: &ArgMatches, name: &str) -> Option<PathBuf> {
-    m.get_one::<OsString>(name).filter(|word| !word.is_empty()).map(PathBuf::from)
-}
-
-fn many<T: Clone + Send + Sync + 'static>(m: &ArgMatches, name: &str) -> Vec<T> {
-    m.get_many::<T>(name).map(|values| values.cloned().collect()).unwrap_or_default()
-}
-
-fn help(program: &str, m: &ArgMatches) -> Result<Command, String> {
-    let Some(name) = m.get_one::<OsString>("command") else { return global_help(program) };
-    match flags::find(name) {
-        Some(entry) => Ok(Command::Help(help_text(entry.definition(program)))),
-        None => Err(format!("help: unknown command {:?}: see {program} --help", name.display().to_string())),
+fn help_for(program: &str, line: &Line<'_>) -> Result<Command, String> {
+    match line.rest("command").first().map(|name| flags::find(name).ok_or(name)) {
+        None => Ok(overview(program)),
+        Some(Ok(entry)) => Ok(Command::Help(help::of_command(program, entry))),
+        Some(Err(name)) => Err(format!("help: unknown command {:?}: see {program} --help", name.display().to_string())),
     }
 }
 
-fn global_help(program: &str) -> Result<Command, String> {
-    Ok(Command::Help(help_text(flags::global(program, true))))
-}
-
-fn help_text(mut definition: clap::Command) -> String {
-    definition.render_help().to_string()
-}
-
-/// clap's error without its paragraphs of usage and tips: a log is read line by line, and clients show the last one.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = first.strip_prefix("error: ").unwrap_or(first).split_whitespace().collect();
-    words.join(" ")
+fn overview(program: &str) -> Command {
+    Command::Help(help::overview(program, &flags::TABLE))
 }
 
 /// The name the program goes by, for help and version: `runc` if it was called so, since clients of runc read its
 /// `--version` for that word (contract A.12).
-pub fn program_name(argv0: Option<&OsString>) -> &'static str {
-    let called = argv0.map(PathBuf::from).unwrap_or_default();
-    if called.file_name() == Some(OsStr::new("runc")) { "runc" } else { "rrt" }
+pub fn program_name(argv0: Option<&OsStr>) -> &'static str {
+    let called = argv0.map(Path::new).and_then(Path::file_name);
+    if called == Some(OsStr::new("runc")) { "runc" } else { "rrt" }
 }
 
 #[cfg(test)]

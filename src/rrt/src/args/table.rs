@@ -1,41 +1,60 @@
-//! The table of commands, as completions and man pages need it.
-
-use super::flags;
-use clap::{Arg, Command};
+//! What a command and a flag are in the table of the command line ([`super::flags`]), which everything reads: the parser, the help, completions and
+//! man pages. Constants: a command that runs for a millisecond pays for no table that has to be built first.
 
 /// The flags before the command, and the commands.
 pub struct Table {
-    /// Global flags.
-    pub global: Vec<Flag>,
+    /// Its flags are the global ones, its words are the command's line. It has no name.
+    pub global: Entry,
     /// In the order of the help.
-    pub commands: Vec<Page>,
+    pub commands: &'static [Entry],
 }
 
-/// One command.
-pub struct Page {
+/// A command of the command line.
+#[derive(Debug)]
+pub struct Entry {
+    /// What is typed.
     pub name: &'static str,
+    /// One line for the list of commands.
     pub about: &'static str,
-    pub flags: Vec<Flag>,
-    pub words: Vec<Word>,
+    /// Where its flags may stand.
+    pub place: Place,
+    /// In groups, since commands share some.
+    pub flags: &'static [&'static [Flag]],
+    /// What else may be typed, required ones first.
+    pub words: &'static [Word],
 }
 
-/// A flag that is not hidden.
+/// Where flags may stand among the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Also after words: `delete ID --force`.
+    Anywhere,
+    /// The first word ends them, what follows belongs to another program: `exec ID ls -la`.
+    BeforeWords,
+}
+
+/// A flag. What it does, and how its value is read, is the reader's to know ([`super::command`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag {
-    pub long: String,
+    /// Without its dashes.
+    pub long: &'static str,
+    /// The letter that is another name of it.
     pub short: Option<char>,
-    /// The name of its value; none for a switch.
-    pub value: Option<String>,
-    pub help: String,
-    pub repeatable: bool,
+    /// Whether it takes a value.
+    pub kind: Kind,
+    /// One line; empty in one that is accepted and not shown.
+    pub help: &'static str,
 }
 
-/// A word that is no flag.
-#[allow(dead_code, reason = "the man pages use the rest")]
-pub struct Word {
-    pub name: String,
-    pub required: bool,
-    pub many: bool,
-    pub help: String,
+/// Whether a flag takes a value; the text is the value's name in the help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// None: it is there or not.
+    Switch,
+    /// One; the last one given counts.
+    Value(&'static str),
+    /// One each time it is given, and all of them count.
+    Repeatable(&'static str),
 }
 
 /// What a shell can offer for a flag's value.
@@ -46,48 +65,54 @@ pub enum Values {
     Unknown,
 }
 
-/// Reads the table.
-pub fn read() -> Table {
-    let page = |entry: &flags::Entry| {
-        let definition = entry.definition("rrt");
-        Page { name: entry.name, about: entry.about, flags: flags_of(&definition), words: words_of(&definition) }
-    };
-    Table { global: flags_of(&flags::global("rrt", false)), commands: flags::ENTRIES.iter().map(page).collect() }
+/// A word that is no flag.
+#[derive(Debug)]
+pub struct Word {
+    /// Its name in the help.
+    pub name: &'static str,
+    /// Whether the command fails without it.
+    pub required: bool,
+    /// Whether it stands for all the words that are left. Only the last can.
+    pub many: bool,
+    /// One line.
+    pub help: &'static str,
 }
 
-fn help(arg: &Arg) -> String {
-    arg.get_help().map(ToString::to_string).unwrap_or_default()
-}
+impl Entry {
+    /// All its flags.
+    pub fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
+        self.flags.iter().flat_map(|group| group.iter())
+    }
 
-fn value_name(arg: &Arg) -> Option<String> {
-    arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string)
-}
+    /// Those a person is told of.
+    pub fn shown(&self) -> Vec<&'static Flag> {
+        self.flags().filter(|flag| !flag.help.is_empty()).collect()
+    }
 
-fn flags_of(definition: &Command) -> Vec<Flag> {
-    let shown = definition.get_arguments().filter(|arg| !arg.is_hide_set());
-    let flag = |arg: &Arg| {
-        Some(Flag {
-            long: arg.get_long()?.to_owned(),
-            short: arg.get_short(),
-            value: value_name(arg).filter(|_| arg.get_action().takes_values()),
-            help: help(arg),
-            repeatable: matches!(arg.get_action(), clap::ArgAction::Append),
-        })
-    };
-    shown.filter_map(flag).collect()
-}
-
-fn words_of(definition: &Command) -> Vec<Word> {
-    let word = |arg: &Arg| Word {
-        name: value_name(arg).unwrap_or_else(|| arg.get_id().to_string()),
-        required: arg.is_required_set(),
-        many: arg.get_num_args().is_some_and(|n| n.max_values() > 1),
-        help: help(arg),
-    };
-    definition.get_positionals().map(word).collect()
+    /// Whether its first word is a container that exists.
+    pub fn takes_container(&self) -> bool {
+        let new = ["create", "run", "plan", "restore"].contains(&self.name);
+        !new && self.words.first().is_some_and(|word| word.name == "container-id")
+    }
 }
 
 impl Flag {
+    /// The name of its value; none for a switch.
+    pub fn value(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Switch => None,
+            Kind::Value(name) | Kind::Repeatable(name) => Some(name),
+        }
+    }
+
+    /// As the help and errors write it: `--bundle <DIR>`.
+    pub fn shown(&self) -> String {
+        match self.value() {
+            Some(value) => format!("--{} <{value}>", self.long),
+            None => format!("--{}", self.long),
+        }
+    }
+
     /// `--long` and `-s`.
     pub fn spellings(&self) -> Vec<String> {
         [Some(format!("--{}", self.long)), self.short.map(|s| format!("-{s}"))].into_iter().flatten().collect()
@@ -95,7 +120,7 @@ impl Flag {
 
     /// What its value may be.
     pub fn values(&self) -> Values {
-        match (self.long.as_str(), self.value.as_deref()) {
+        match (self.long, self.value()) {
             ("log-format", _) => Values::Of(&["text", "json"]),
             ("shell", _) => Values::Of(&["bash", "zsh", "fish"]),
             ("format", _) => Values::Of(&["table", "json"]),
@@ -112,10 +137,10 @@ impl Flag {
     }
 }
 
-impl Page {
-    /// Whether its first word is a container that exists.
-    pub fn takes_container(&self) -> bool {
-        let new = ["create", "run", "plan", "restore"].contains(&self.name);
-        !new && self.words.first().is_some_and(|word| word.name == "container-id")
+impl Word {
+    /// As the help and errors write it: `<container-id>`, `[signal]`, `[command]...`.
+    pub fn shown(&self) -> String {
+        let (open, close) = if self.required { ('<', '>') } else { ('[', ']') };
+        format!("{open}{}{close}{}", self.name, if self.many { "..." } else { "" })
     }
 }

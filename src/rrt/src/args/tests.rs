@@ -1,16 +1,16 @@
 use super::*;
 
-fn words(line: &[&str]) -> Vec<OsString> {
-    line.iter().map(OsString::from).collect()
+fn words<'a>(line: &[&'a str]) -> Vec<&'a OsStr> {
+    line.iter().map(|&word| OsStr::new(word)).collect()
 }
 
 fn globals_of(line: &[&str]) -> Globals {
-    globals("rrt", &words(line)).unwrap().0
+    globals(&words(line)).unwrap().0
 }
 
 /// Reads a whole line, global flags and command.
 fn read_line(line: &[&str]) -> Result<Command, String> {
-    let (_, request) = globals("rrt", &words(line))?;
+    let (_, request) = globals(&words(line))?;
     command("rrt", &request)
 }
 
@@ -324,18 +324,116 @@ fn errors_are_one_line_that_names_command_and_flag() {
 }
 
 #[test]
+fn words_and_values_are_refused_in_these_words() {
+    for (line, text) in [
+        (&["create"][..], "the following required arguments were not provided: <container-id>"),
+        (&["kill", "--"], "the following required arguments were not provided: <container-id>"),
+        (&["mounts"], "the following required arguments were not provided: <action> <container-id>"),
+        (&["mounts", "list"], "the following required arguments were not provided: <container-id>"),
+        (&["state", "a", "b\n  c", "d"], "unexpected argument 'b c' found"),
+        (&["info", "--", "-x"], "unexpected argument '-x' found"),
+        (&["help", "a", "b"], "unexpected argument 'b' found"),
+        (
+            &["kill", "c", ""],
+            "invalid value '' for '[signal]': expected a number from 0 to 64 or a name like TERM or RTMIN+3",
+        ),
+        (&["mounts", "x"], "invalid value 'x' for '<action>': expected add, replace, remove or list"),
+        (&["list", "-f", "x"], "invalid value 'x' for '--format <FORMAT>': expected table or json"),
+        (&["list", "-f", "x", "-f", "json"], "invalid value 'x' for '--format <FORMAT>': expected table or json"),
+        (&["exec", "-g", "x", "c"], "invalid value 'x' for '--additional-gids <GID>': invalid digit found in string"),
+        (
+            &["run", "--preserve-fds", "-1", "c"],
+            "invalid value '-1' for '--preserve-fds <N>': -1 is not in 0..=4294967295",
+        ),
+        (
+            &["update", "--blkio-weight=65536", "c"],
+            "invalid value '65536' for '--blkio-weight <N>': 65536 is not in 0..=65535",
+        ),
+        (
+            &["update", "-r", "f", "--cpu-period=", "c"],
+            "invalid value '' for '--cpu-period <N>': cannot parse integer from empty string",
+        ),
+        (
+            &["checkpoint", "--empty-ns=ipc", "c"],
+            "invalid value 'ipc' for '--empty-ns <NAMESPACE>': namespace \"ipc\" is not supported: expected network",
+        ),
+    ] {
+        assert_eq!(err(line), format!("{}: {text} (see rrt {} --help)", line[0], line[0]));
+    }
+    assert_eq!(err(&["--rootless=", "list"]), "invalid value '' for '--rootless <MODE>': expected true, false or auto");
+}
+
+#[test]
+fn the_last_value_counts_and_an_empty_one_is_none() {
+    let Command::Run(o) = ok(&["run", "-b", "/a", "c", "--bundle=/b", "--pid-file", "/p", "--pid-file="]) else {
+        panic!()
+    };
+    assert_eq!((o.create.bundle.to_str(), o.create.pid_file), (Some("/b"), None));
+    let Command::Exec(o) = ok(&["exec", "--cwd", "/a", "--cwd", "", "-e", "", "-e", "A=", "c"]) else { panic!() };
+    assert_eq!((o.cwd, o.env), (None, vec![String::new(), "A=".into()]));
+    let Command::Completion { shell } = ok(&["completion", "-s", "zsh", "bash"]) else { panic!() };
+    assert_eq!(shell, Shell::Zsh);
+}
+
+/// The table and the functions that read by it name the same flags.
+#[test]
+fn every_flag_that_is_shown_does_something() {
+    const VALUES: [&str; 14] = [
+        "/x", "json", "1", "512m", "1m", "full", "skip", "zsh", "host:1", "1:2", "c 1:3 r", "systemd", "true", "debug",
+    ];
+    // The one namespace is always left empty; criu enters the root file system.
+    const WITHOUT_EFFECT: [(&str, &str); 3] =
+        [("checkpoint", "empty-ns"), ("restore", "empty-ns"), ("restore", "no-pivot")];
+    let global = [&flags::TABLE.global].into_iter().map(|entry| (entry, vec!["list"]));
+    let commands = flags::TABLE.commands.iter().map(|entry| {
+        let required = entry.words.iter().filter(|word| word.required || word.name == "shell");
+        let word = |word: &table::Word| match word.name {
+            "action" => "add",
+            "shell" => "bash",
+            _ => "c",
+        };
+        (entry, required.map(word).collect())
+    });
+    for (entry, words) in global.chain(commands) {
+        let read = |flag: &[&str]| {
+            let name = (!entry.name.is_empty()).then_some(entry.name);
+            let line: Vec<&str> = name.into_iter().chain(flag.iter().copied()).chain(words.iter().copied()).collect();
+            let (globals, request) = globals(&self::words(&line))?;
+            command("rrt", &request).map(|command| format!("{globals:?} {command:?}"))
+        };
+        let without = read(&[]).unwrap();
+        for flag in entry.shown() {
+            let name = format!("--{}", flag.long);
+            let does = match flag.value() {
+                None => read(&[&name]).unwrap() != without,
+                Some(_) => VALUES.iter().any(|value| read(&[&name, value]).is_ok_and(|with| with != without)),
+            };
+            assert_eq!(does, !WITHOUT_EFFECT.contains(&(entry.name, flag.long)), "{} {name}", entry.name);
+        }
+    }
+}
+
+#[test]
 fn the_program_answers_to_runc() {
-    assert_eq!(program_name(Some(&"/usr/sbin/runc".into())), "runc");
-    assert_eq!(program_name(Some(&"/usr/sbin/rrt".into())), "rrt");
-    assert_eq!(program_name(Some(&"other".into())), "rrt");
+    assert_eq!(program_name(Some("/usr/sbin/runc".as_ref())), "runc");
+    assert_eq!(program_name(Some("/usr/sbin/rrt".as_ref())), "rrt");
+    assert_eq!(program_name(Some("other".as_ref())), "rrt");
     assert_eq!(program_name(None), "rrt");
 }
 
 #[test]
-fn a_path_need_not_be_utf8() {
-    use std::os::unix::ffi::OsStringExt;
-    let bundle = OsString::from_vec(b"/b\xff".to_vec());
-    let request = Request::Command(vec!["create".into(), "--bundle".into(), bundle.clone(), "c".into()]);
-    let Ok(Command::Create(o)) = command("rrt", &request) else { panic!() };
-    assert_eq!(o.bundle.as_os_str(), bundle);
+fn a_path_need_not_be_utf8_and_text_must_be() {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = OsStr::from_bytes(b"/b\xff");
+    let read = |line: &[&OsStr]| command("rrt", &Request::Command(line.to_vec()));
+    let [create, exec, ps] = ["create", "exec", "ps"].map(OsStr::new);
+    let [bundle, cwd, id] = ["--bundle", "--cwd", "c"].map(OsStr::new);
+    let Ok(Command::Create(o)) = read(&[create, bundle, bytes, id]) else { panic!() };
+    assert_eq!(o.bundle.as_os_str(), bytes);
+    let Ok(Command::Ps { args, .. }) = read(&[ps, id, bytes]) else { panic!() };
+    assert_eq!(args, [bytes]);
+    let why = "invalid value '/b\u{fffd}' for '--cwd <DIR>': expected UTF-8";
+    assert_eq!(read(&[exec, cwd, bytes, id]).unwrap_err(), format!("exec: {why} (see rrt exec --help)"));
+    assert!(read(&[exec, id, bytes]).unwrap_err().contains("for '[command]...': expected UTF-8"));
+    assert!(read(&[create, bytes]).unwrap_err().contains("for '<container-id>': expected UTF-8"));
 }

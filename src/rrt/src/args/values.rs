@@ -2,7 +2,40 @@
 
 use super::completion::Shell;
 use rrt_runtime::{DeviceRule, ManageCgroups, MountChange, NetworkLock};
+use std::num::ParseIntError;
 use std::time::Duration;
+
+/// Takes any text.
+pub fn text(text: &str) -> Result<String, String> {
+    Ok(text.into())
+}
+
+/// Reads a whole number in its range.
+pub fn u16(text: &str) -> Result<u16, String> {
+    up_to(u16::MAX.into(), text).map(|number| number as u16)
+}
+
+/// Reads a whole number in its range.
+pub fn u32(text: &str) -> Result<u32, String> {
+    up_to(u32::MAX.into(), text).map(|number| number as u32)
+}
+
+/// Reads a whole number in its range.
+pub fn u64(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|error: ParseIntError| error.to_string())
+}
+
+/// Reads a whole number in its range.
+pub fn i64(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|error: ParseIntError| error.to_string())
+}
+
+fn up_to(most: i64, text: &str) -> Result<i64, String> {
+    match i64(text)? {
+        number if (0..=most).contains(&number) => Ok(number),
+        number => Err(format!("{number} is not in 0..={most}")),
+    }
+}
 
 /// `table` or `json`, of `list` and `ps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,10 +197,10 @@ pub fn network_lock(text: &str) -> Result<Option<NetworkLock>, String> {
     }
 }
 
-/// A namespace that criu leaves empty: it can do so with one kind.
-pub fn empty_namespace(text: &str) -> Result<String, String> {
+/// A namespace that criu leaves empty: it can do so with one kind, and there is nothing to choose.
+pub fn empty_namespace(text: &str) -> Result<(), String> {
     match text {
-        "network" => Ok(text.into()),
+        "network" => Ok(()),
         _ => Err(format!("namespace {text:?} is not supported: expected network")),
     }
 }
