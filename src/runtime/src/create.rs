@@ -174,6 +174,10 @@ impl Runtime {
             None => {
                 let cgroup = made.cgroup.insert(Cgroup::create_unified(&plan.cgroup)?);
                 delegate(cgroup, plan)?;
+                if !plan.cgroup.has_v1() {
+                    // Rootless, there may be none; with v1 that is known after the turn.
+                    state.cgroup = cgroup.saved();
+                }
                 cgroup.unified_dir()?
             }
             Some(_) => {
