@@ -163,6 +163,13 @@ fn kill_of_a_created_container() {
     c.start().fails(1, &[]);
     c.delete(&[]).ok();
     c.assert_gone();
+    // One that asks reaches it as well, from the moment on that `create` returns: as process 1 it would ignore it by default.
+    for _ in 0..10 {
+        let c = Container::new().idle();
+        c.create(&[]).ok();
+        c.kill("TERM").ok();
+        c.wait_status("stopped");
+    }
 }
 
 #[test]

@@ -91,14 +91,20 @@ fn without(group: &PlannedGroup, rights: Rights, error: Error) -> Result<bool, E
     if rights == Rights::Required || !is_forbidden(&error) {
         return Err(error);
     }
-    let property = match (rights, group.settings.iter().flatten().next()) {
-        (_, Some(limit)) => limit.property.to_string(),
-        (Rights::Named, None) => "linux.cgroupsPath".into(),
-        _ => return Ok(false),
-    };
-    let hint = ": no cgroup is delegated to this user here; start the runtime below one that is (`systemd-run --user --scope \
-                -p Delegate=yes`), or remove the property";
-    Err(Error::Limit { property, source: source.clone(), hint: hint.into() })
+    let Some(property) = needed_for(group, rights) else { return Ok(false) };
+    Err(Error::Limit { property, source: source.clone(), hint: format!(": {NOT_DELEGATED}") })
+}
+
+pub(crate) const NOT_DELEGATED: &str = "no cgroup is delegated to this user here; start the runtime below one that is (`systemd-run \
+                                        --user --scope -p Delegate=yes`), or remove the property";
+
+/// The property that needs a cgroup of a rootless container.
+pub(crate) fn needed_for(group: &PlannedGroup, rights: Rights) -> Option<String> {
+    match (rights, group.settings.iter().flatten().next()) {
+        (_, Some(limit)) => Some(limit.property.to_string()),
+        (Rights::Named, None) => Some("linux.cgroupsPath".into()),
+        _ => None,
+    }
 }
 
 /// With the systemd driver, in this order, while init waits.

@@ -11,6 +11,7 @@
 
 mod bpf;
 mod cgroup;
+mod check;
 mod convert;
 mod create;
 mod delete;

@@ -123,11 +123,18 @@ impl Collector<'_> {
             let Some(i) = self.targets.iter().position(|t| t.version == Version::V2) else {
                 return Err(Error::invalid(
                     "linux.resources.unified",
-                    "this machine has cgroup v1 only, where these files do not exist; use the properties beside it",
+                    "invalid configuration: this machine has cgroup v1 only, where these files do not exist; use the \
+                     properties beside it",
                 ));
             };
             let controller = name.split('.').next().unwrap_or(name);
-            if controller != "cgroup" && !self.targets[i].controllers.iter().any(|c| c == controller) {
+            let has = |t: &Target<'_>| t.controllers.iter().any(|c| c == controller);
+            if !has(&self.targets[i]) && self.targets.iter().any(has) {
+                let problem = "invalid configuration: this machine has the controller on cgroup v1, where this file does not exist; \
+                               use the properties beside it";
+                return Err(Error::invalid(property, problem));
+            }
+            if controller != "cgroup" && !has(&self.targets[i]) {
                 return Err(Error::NoController { property, controller: format!("{controller} (cgroup v2)") });
             }
             // A line a write(2): io.max and its like take one device at a time. An empty value, as cpuset.cpus has it, is an empty line:

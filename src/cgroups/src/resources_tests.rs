@@ -226,7 +226,10 @@ fn unified_files_come_last_line_by_line() {
         ["pids.max=5", "cgroup.max.depth=3", "io.max=8:0 rbps=1", "io.max=8:16 rbps=2", "memory.high=70"]
     );
     let text = refused(Version::V1, json);
-    assert!(text.starts_with("linux.resources.unified: this machine has cgroup v1 only"), "{text}");
+    assert!(
+        text.starts_with("linux.resources.unified: invalid configuration: this machine has cgroup v1 only"),
+        "{text}"
+    );
     for name in ["../memory.max", "tasks"] {
         let text = refused(Version::V2, &format!(r#"{{"unified":{{"{name}":"1"}}}}"#));
         assert!(text.contains("must be the name of a file"), "{text}");

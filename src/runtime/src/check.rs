@@ -4,16 +4,14 @@
 //! of the document, and the rest is tried again, until it can be planned. What only this machine can tell (files, kernel) is looked
 //! at afterwards.
 
+mod in_root;
+mod machine;
+
 use crate::error::Error;
-use crate::mounts::MountKind;
-use crate::namespaces::{kind, name};
 use crate::plan::Plan;
 use crate::{CreateOptions, Runtime};
-use rrt_sys::path::{self, Root};
-use rrt_sys::{FileType, OFlags};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// How much a finding matters.
@@ -87,7 +85,7 @@ impl Runtime {
         deprecated(&given, &mut findings);
         if let Some(mut plan) = planned {
             plan.warnings.iter().for_each(|w| findings.warning(w.clone()));
-            look_at_machine(&mut plan, !taken.program, &mut findings);
+            machine::look(&mut plan, !taken.program, &mut findings);
         }
         findings.0
     }
@@ -115,6 +113,11 @@ impl Findings {
         if !self.0.iter().any(|f| f.problem == problem) {
             self.0.push(Finding { severity, problem });
         }
+    }
+
+    /// Notes what went wrong with something that was tried.
+    fn result<T>(&mut self, tried: crate::error::Result<T>) -> Option<T> {
+        tried.map_err(|e| self.error(e.to_string())).ok()
     }
 
     fn error(&mut self, problem: String) {
@@ -347,99 +350,6 @@ fn deprecated(given: &Value, findings: &mut Findings) {
             findings.warning(format!("mounts[{i}].destination: a relative path is deprecated"));
         }
     }
-}
-
-/// What only the files and the kernel of this machine can tell.
-fn look_at_machine(plan: &mut Plan, program: bool, findings: &mut Findings) {
-    let root = Root::open(&plan.root.path);
-    if let Err(e) = &root {
-        findings.error(format!("root.path {:?}: {e}", plan.root.path));
-    }
-    let file_systems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    for m in &plan.mounts {
-        match &m.kind {
-            // What lies below the root may come from an earlier mount.
-            MountKind::Bind { source, .. } if m.property != "NOTIFY_SOCKET" && m.in_root.is_none() => {
-                if let Err(e) = std::fs::metadata(source) {
-                    findings.error(format!("{}.source {source:?}: {e}", m.property));
-                }
-            }
-            MountKind::FileSystem { fstype, .. } if !file_systems.split_whitespace().any(|f| f == fstype) => {
-                findings.warning(format!(
-                    "{}.type: this kernel has no {fstype:?} loaded; without a module for it it fails",
-                    m.property
-                ));
-            }
-            _ => {}
-        }
-    }
-    for (bit, kind_name, file) in kind::ALL {
-        if plan.namespaces.has(bit) && !Path::new("/proc/self/ns").join(file).exists() {
-            findings.error(format!("linux.namespaces: this kernel has no {kind_name} namespaces"));
-        }
-    }
-    for joined in &plan.namespaces.joined {
-        if let Err(e) = std::fs::metadata(&joined.path) {
-            findings.error(format!("{}: the {} namespace {:?}: {e}", joined.property, name(joined.kind), joined.path));
-        }
-    }
-    let h = &plan.hooks;
-    for hook in
-        h.prestart.iter().chain(&h.create_runtime).chain(&h.create_container).chain(&h.poststart).chain(&h.poststop)
-    {
-        match std::fs::metadata(&hook.path) {
-            Err(e) => findings.error(format!("{}.path {:?}: {e}", hook.property, hook.path)),
-            Ok(m) if !m.is_file() || m.permissions().mode() & 0o111 == 0 => {
-                findings.error(format!("{}.path {:?}: not an executable file", hook.property, hook.path));
-            }
-            Ok(_) => {}
-        }
-    }
-    for s in &plan.sysctl {
-        if !Path::new("/proc/sys").join(s.name.replace('.', "/")).exists() {
-            findings
-                .warning(format!("linux.sysctl[{:?}]: not there on this machine; in the container it may be", s.name));
-        }
-    }
-    if let Err(e) = plan.process.fit_to_kernel() {
-        findings.error(e.to_string());
-    }
-    if let Ok(root) = root
-        && program
-    {
-        find_program(plan, &root, findings);
-    }
-}
-
-/// The program, unless a mount may bring it.
-fn find_program(plan: &Plan, root: &Root, findings: &mut Findings) {
-    let program = &plan.process.args[0];
-    let places: Vec<String> = match program.contains('/') {
-        true => vec![plan.process.cwd.join(program).to_string_lossy().into_owned()],
-        false => {
-            plan.process.path().split(':').filter(|d| d.starts_with('/')).map(|d| format!("{d}/{program}")).collect()
-        }
-    };
-    let by_mount = |place: &String| plan.mounts.iter().any(|m| Path::new(place).starts_with(&m.destination));
-    if places.iter().any(by_mount) {
-        return;
-    }
-    let executable = |place: &String| {
-        let found = root.open_at(Path::new(place), OFlags::PATH).ok()?;
-        let st = path::fstat(&found).ok()?;
-        let regular = FileType::from_raw_mode(st.st_mode) == FileType::RegularFile;
-        Some(regular && st.st_mode & 0o111 != 0)
-    };
-    let seen: Vec<bool> = places.iter().filter_map(executable).collect();
-    if seen.contains(&true) {
-        return;
-    }
-    let why = match (seen.is_empty(), program.contains('/')) {
-        (false, _) => "is there, but is not an executable file",
-        (true, true) => "no such file in the root file system",
-        (true, false) => "executable file not found in $PATH of process.env, in the root file system",
-    };
-    findings.error(format!("process.args[0]: {program:?}: {why}"));
 }
 
 #[cfg(test)]

@@ -548,7 +548,7 @@ pub fn own_namespace(kind: i32) -> rrt_sys::Result<OwnedFd> {
 }
 
 /// What clone3 refused, with what the machine may have against a user namespace.
-fn cannot_clone(kinds: i32, e: rrt_sys::SysError) -> Error {
+pub(crate) fn cannot_clone(kinds: i32, e: rrt_sys::SysError) -> Error {
     let why = if kinds & kind::USER != 0 { id_maps::why_refused(&e) } else { String::new() };
     let source = rrt_sys::SysError::new(e.call(), e.errno());
     Error::System {

@@ -198,6 +198,16 @@ impl DevicePlan {
         Ok(())
     }
 
+    /// Whether the node could be made below `root` as it is.
+    pub fn look(&self, root: &Root) -> Result<()> {
+        let Ok((parent, name)) = path::split(&self.path) else { return Ok(()) };
+        let Ok(dir) = root.open_at(parent, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
+        match path::openat(dir.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW) {
+            Err(e) if e.is(errno::ENOENT) => Ok(()),
+            _ => self.check_existing(dir.as_fd(), name),
+        }
+    }
+
     /// What the image has at this place must be the device itself: a file or symlink there would later be taken for it
     /// (CVE-2025-31133).
     fn check_existing(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {

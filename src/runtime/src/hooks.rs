@@ -81,6 +81,12 @@ impl OutputPlan {
         Ok(OutputPlan { stdout: file(STDOUT)?, stderr: file(STDERR)? })
     }
 
+    /// The files, each with its annotation.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let files = [(STDOUT, &self.stdout), (STDERR, &self.stderr)];
+        files.into_iter().filter_map(|(name, file)| Some((name, file.as_deref()?)))
+    }
+
     fn is_none(&self) -> bool {
         self.stdout.is_none() && self.stderr.is_none()
     }
@@ -134,6 +140,8 @@ impl HooksPlan {
     }
 }
 
+const NUL: &str = "path, args or env contain a NUL byte";
+
 fn plan(hooks: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<HookPlan>> {
     let one = |(i, h): (usize, &Hook)| {
         let property = format!("hooks.{kind}[{i}]");
@@ -148,7 +156,13 @@ fn plan(hooks: &Option<Vec<Hook>>, kind: &str) -> Result<Vec<HookPlan>> {
             Some(args) if !args.is_empty() => args.clone(),
             _ => vec![h.path().to_string_lossy().into_owned()],
         };
-        Ok(HookPlan { property, path: h.path().clone(), args, env: h.env().clone().unwrap_or_default(), timeout })
+        let hook =
+            HookPlan { property, path: h.path().clone(), args, env: h.env().clone().unwrap_or_default(), timeout };
+        let mut texts = hook.args.iter().chain(&hook.env).map(|text| text.as_bytes());
+        if texts.any(|text| text.contains(&0)) || hook.path.as_os_str().as_bytes().contains(&0) {
+            return Err(config(hook.property, NUL));
+        }
+        Ok(hook)
     };
     hooks.iter().flatten().enumerate().map(one).collect()
 }
@@ -188,8 +202,7 @@ fn run_one(
     stop: Option<BorrowedFd<'_>>,
     confine: &dyn Fn() -> rrt_sys::Result<()>,
 ) -> Result<()> {
-    let c =
-        |bytes: &[u8]| CString::new(bytes).map_err(|_| config(&hook.property, "path, args or env contain a NUL byte"));
+    let c = |bytes: &[u8]| CString::new(bytes).map_err(|_| config(&hook.property, NUL));
     let argv = hook.args.iter().map(|a| c(a.as_bytes())).collect::<Result<_>>()?;
     let envp = hook.env.iter().map(|e| c(e.as_bytes())).collect::<Result<_>>()?;
     let path = c(hook.path.as_os_str().as_bytes())?;

@@ -235,9 +235,13 @@ impl Init<'_> {
         // From the answer on we are the container's, not the parent's, which ends right after it. Until then its end is told by
         // the socket's end of file.
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
-        // In `run` the word to start is the answer.
         match self.gate {
-            Some(_) => drop(self.channel.ask(Turn::Ready, None)?),
+            Some(_) => {
+                // As process 1 we would ignore what asks other processes to end. Before `create` returns: a `kill` may come right after it.
+                signal::exit_on_request().doing(|| "make init end on SIGTERM".into())?;
+                self.channel.ask(Turn::Ready, None)?;
+            }
+            // In `run` the word to start is the answer.
             None => self.channel.send(&Frame::Turn(Turn::Ready), None)?,
         }
 
@@ -306,10 +310,6 @@ impl Init<'_> {
 
     /// Waits for `start`: over the gate, or over the parent's own socket in `run`. Returns the state for startContainer hooks.
     fn wait_for_start(&mut self) -> Result<String> {
-        if self.gate.is_some() {
-            // As process 1 we would ignore what asks other processes to end.
-            signal::exit_on_request().doing(|| "make init end on SIGTERM".into())?;
-        }
         loop {
             if let Some(gate) = &self.gate {
                 let connection = socket::accept(gate.as_fd()).doing(|| "wait for start".into())?;

@@ -118,23 +118,46 @@ fn open_there(token: &SingleThreaded, target: &OwnedFd, own: &OwnedFd) -> rrt_sy
     made
 }
 
+/// Looks for a device in the runtime's namespace; what can be known of its move is checked.
+pub fn look(plan: &NetDevicePlan) -> Result<()> {
+    /// `ARPHRD_LOOPBACK`
+    const LOOPBACK: &str = "772";
+    find(&Netlink::open().doing(|| plan.property.clone())?, plan)?;
+    // Every network namespace has its own, of this name.
+    let kind = std::fs::read_to_string(Path::new("/sys/class/net").join(&plan.name).join("type"));
+    if kind.is_ok_and(|kind| kind.trim() == LOOPBACK) {
+        return Err(config(&plan.property, "loopback devices cannot leave their namespace"));
+    }
+    match plan.new_name.as_str() {
+        "lo" => Err(exists(plan)),
+        _ => Ok(()),
+    }
+}
+
+fn find(here: &Netlink, plan: &NetDevicePlan) -> Result<Link> {
+    here.link(&plan.name).map_err(|source| match source.errno() {
+        errno::ENODEV => {
+            config(&plan.property, format!("the runtime's network namespace has no device {:?}", plan.name))
+        }
+        _ => Error::System { doing: format!("{}: look for it", plan.property), source },
+    })
+}
+
+fn exists(plan: &NetDevicePlan) -> Error {
+    let problem = format!("{:?} exists in the container's network namespace; choose another", plan.new_name);
+    config(format!("{}.name", plan.property), problem)
+}
+
 impl Moved {
     fn find(&self, plan: &NetDevicePlan) -> Result<Device> {
-        let link = self.here.link(&plan.name).map_err(|source| match source.errno() {
-            errno::ENODEV => {
-                config(&plan.property, format!("the runtime's network namespace has no device {:?}", plan.name))
-            }
-            _ => Error::System { doing: format!("{}: look for it", plan.property), source },
-        })?;
+        let link = find(&self.here, plan)?;
         // The kernel looks at it only after the move.
         if !is_template(&plan.new_name) {
             match self.there.link(&plan.new_name) {
                 Err(e) if e.is(errno::ENODEV) => {}
                 found => {
                     found.doing(|| format!("{}: look for {:?} in the container", plan.property, plan.new_name))?;
-                    let problem =
-                        format!("{:?} exists in the container's network namespace; choose another", plan.new_name);
-                    return Err(config(format!("{}.name", plan.property), problem));
+                    return Err(exists(plan));
                 }
             }
         }

@@ -161,6 +161,7 @@ impl Plan {
         for (i, mount) in spec.mounts().iter().flatten().enumerate() {
             let mut mount = MountPlan::new(mount, i, bundle, &namespaces)?;
             mount.place_below(&root.path);
+            mount.refuse_proc()?;
             mount.suit_user_namespace(&namespaces, &host.own_maps, &mut warnings)?;
             mount.require_rights(unprivileged)?;
             mounts.push(mount);

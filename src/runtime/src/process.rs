@@ -8,6 +8,7 @@ use crate::seccomp::SeccompPlan;
 use rrt_oci::{Capabilities, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process};
 use rrt_sys::creds::CapBits;
 use rrt_sys::limits::{Rlimit, SchedAttr};
+use rrt_sys::{SysError, errno};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -159,6 +160,18 @@ impl ProcessPlan {
             let property = crate::annotations::property(KEEP_GROUPS);
             format!("process.user.additionalGids: {listed:?} are left out: {property} keeps the caller's groups")
         })
+    }
+
+    /// Why the kernel refused `scheduler` (sched_setattr(2)); the words are runc's.
+    pub fn scheduler_refused(&self, source: SysError) -> Error {
+        let hint = match source.errno() {
+            errno::EPERM => {
+                " (it needs CAP_SYS_NICE; and a deadline process scheduler can't be used together with AllowedCPUs, \
+                 linux.resources.cpu.cpus)"
+            }
+            _ => "",
+        };
+        Error::System { doing: format!("process.scheduler{hint}"), source }
     }
 
     /// Fits what depends on the kernel's version to this kernel; what had to be left out is logged.

@@ -47,7 +47,7 @@ impl<'a> Program<'a> {
         may_deny_groups: bool,
     ) -> Result<Program<'a>> {
         if let Some(attr) = plan.scheduler {
-            limits::set_scheduler(attr).doing(|| "process.scheduler".into())?;
+            limits::set_scheduler(attr).map_err(|e| plan.scheduler_refused(e))?;
         }
         if let Some((class, level)) = plan.io_priority {
             limits::set_io_priority(class, level).doing(|| "process.ioPriority".into())?;
@@ -154,10 +154,15 @@ fn cannot_execute(name: &str, e: &rrt_sys::SysError, plan: &ProcessPlan) -> Erro
 
 /// Sets the plan's limits on a process (`0`: this one).
 pub fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
-    plan.rlimits.iter().enumerate().try_for_each(|(i, l)| {
-        let hint = "raising a limit above the runtime's own needs CAP_SYS_RESOURCE";
-        limits::set_rlimit(pid, *l).doing(|| format!("process.rlimits[{i}]: set {} ({hint})", rlimit_name(l.resource)))
-    })
+    (0..plan.rlimits.len()).try_for_each(|i| set_limit(pid, i, plan))
+}
+
+/// Sets one of them, `process.rlimits[i]`.
+pub fn set_limit(pid: i32, i: usize, plan: &ProcessPlan) -> Result<()> {
+    let limit = plan.rlimits[i];
+    let hint = "raising a limit above the runtime's own needs CAP_SYS_RESOURCE";
+    let doing = || format!("process.rlimits[{i}]: set {} ({hint})", rlimit_name(limit.resource));
+    limits::set_rlimit(pid, limit).doing(doing)
 }
 
 /// Returns what stays permitted beyond the plan: execve will take it away, being in no set that execve passes on.

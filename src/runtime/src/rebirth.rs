@@ -8,10 +8,10 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{Channel, Frame, Turn};
-use rrt_sys::process::{self, CLONE_PARENT, SingleThreaded, clone3};
+use rrt_sys::process::{self, CLONE_PARENT, Child, SingleThreaded, clone3};
 use rrt_sys::socket;
 use std::convert::Infallible;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Makes a sibling in `namespaces` that goes on with `sequence`, tells the parent, and ends this process.
 ///
@@ -33,6 +33,36 @@ pub fn hand_over(
     .doing(|| format!("make the process in new namespaces ({})", crate::namespaces::describe(namespaces)))?;
     channel.ask(Turn::Born, Some(born.pidfd.as_fd()))?;
     process::exit_now(0)
+}
+
+/// A process that does nothing but be there, for others to look at its namespaces; it ends with this value.
+pub struct IdleChild {
+    /// The process.
+    pub child: Child,
+    /// It waits until these are closed.
+    _pipe: (OwnedFd, OwnedFd),
+}
+
+impl Drop for IdleChild {
+    fn drop(&mut self) {
+        self.child.kill_and_reap();
+    }
+}
+
+/// Makes one in new namespaces (`CLONE_NEW*` bits). `open`: its files in `/proc` stay the caller's, who has to write them and is not root.
+pub fn idle_child(token: &SingleThreaded, namespaces: i32, open: bool) -> rrt_sys::Result<IdleChild> {
+    // A new user namespace belongs to our uid: a root without any capability, as in a container with the host's pid namespace,
+    // could ptrace the child, which has our fds and root's files.
+    process::set_dumpable(open)?;
+    let (wait, left) = socket::pipe()?;
+    let child = clone3(token, namespaces, None, || {
+        // With us, or when we are done, it ends.
+        let _ = process::set_parent_death_signal(9);
+        let _ = process::close_all_but(&[wait.as_raw_fd(), left.as_raw_fd()]);
+        let _ = process::wait_until_left(wait.as_fd(), left.as_fd());
+        process::exit_now(0)
+    })?;
+    Ok(IdleChild { child, _pipe: (wait, left) })
 }
 
 /// Does something in a child of this process, which then ends: for what could not be undone in the process itself.

@@ -134,16 +134,13 @@ impl SeccompPlan {
         if self.courier && self.agent.is_some() {
             courier::send_for(token, channel)?;
         }
-        let loaded = self.load(caps, kept, self.agent.is_some()).map_err(|source| {
-            let hint = match source.errno() {
-                errno::EACCES => " (without process.noNewPrivileges it needs CAP_SYS_ADMIN)",
-                errno::EINVAL => " (does this kernel know its flags and actions? if it comes from run.oci.seccomp_bpf_data: is it valid?)",
-                errno::EBUSY => " (a filter with a listener is there already; does the runtime itself run under one?)",
-                _ => "",
-            };
-            Error::System { doing: format!("linux.seccomp: load the filter{hint}"), source }
-        })?;
+        let loaded = self.load(caps, kept, self.agent.is_some()).map_err(refused)?;
         loaded.map_or(Ok(()), |number| channel.tell_listener(number))
+    }
+
+    /// Loads the filter in this process, which has no_new_privs and will do nothing more: whether the kernel takes it.
+    pub fn try_load(&self) -> Result<()> {
+        rrt_sys::seccomp::load(&self.program, self.flags, self.agent.is_some()).map(drop).map_err(refused)
     }
 
     /// Loads the filter for a startContainer hook, which runs in the program's place. It gets no listener: whoever answered for the
@@ -151,6 +148,18 @@ impl SeccompPlan {
     pub fn confine_hook(&self, caps: &CapabilitySets, kept: CapBits) -> rrt_sys::Result<()> {
         self.load(caps, kept, false).map(drop)
     }
+}
+
+fn refused(source: rrt_sys::SysError) -> Error {
+    let hint = match source.errno() {
+        errno::EACCES => " (without process.noNewPrivileges it needs CAP_SYS_ADMIN)",
+        errno::EINVAL => {
+            " (does this kernel know its flags and actions? if it comes from run.oci.seccomp_bpf_data: is it valid?)"
+        }
+        errno::EBUSY => " (a filter with a listener is there already; does the runtime itself run under one?)",
+        _ => "",
+    };
+    Error::System { doing: format!("linux.seccomp: load the filter{hint}"), source }
 }
 
 impl fmt::Display for SeccompPlan {

@@ -3,7 +3,7 @@
 use crate::error::{Named, Result};
 use crate::process::SingleThreaded;
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// setns(2) into the namespace that a `/proc/PID/ns/*` fd holds; `kind` (a `CLONE_NEW*` bit) must be its type.
 ///
@@ -14,6 +14,20 @@ pub fn join(_token: &SingleThreaded, ns: BorrowedFd<'_>, kind: i32) -> Result<()
     // SAFETY: integers only. The token proves the single thread that user and time namespaces require. setns(2)
     let ret = unsafe { libc::syscall(libc::SYS_setns, ns.as_raw_fd(), kind) };
     check(ret, || format!("setns({}, {kind:#x})", ns.as_raw_fd())).map(drop)
+}
+
+/// The kind of the namespace that an fd holds, as a `CLONE_NEW*` bit (ioctl_ns(2), NS_GET_NSTYPE).
+///
+/// # Errors
+/// ENOTTY for an fd of something else.
+pub fn kind_of(ns: impl AsFd) -> Result<i32> {
+    use crate::error::check;
+    /// `NS_GET_NSTYPE`
+    const NSTYPE: libc::c_ulong = 0xb703;
+    let ns = ns.as_fd().as_raw_fd();
+    // SAFETY: integers only. ioctl_ns(2)
+    let ret = unsafe { libc::syscall(libc::SYS_ioctl, ns, NSTYPE) };
+    check(ret, || format!("ioctl({ns}, NS_GET_NSTYPE)")).map(|kind| kind as i32)
 }
 
 /// setns(2) with a pidfd: joins all the namespaces in `kinds` (`CLONE_NEW*` bits) of that process at once, or none.

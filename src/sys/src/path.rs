@@ -251,6 +251,18 @@ pub fn is_dir(fd: impl AsFd) -> Result<bool> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
 }
 
+/// Whether the mount an fd lies on, or its file system, is read-only, as in statvfs(3).
+pub fn is_read_only(fd: impl AsFd) -> Result<bool> {
+    let s = rustix::fs::fstatvfs(&fd).named(|| format!("fstatvfs({})", fd.as_fd().as_raw_fd()))?;
+    Ok(s.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Whether the effective user may write to a file, or make entries in a directory: faccessat(2) with AT_EACCESS.
+pub fn is_writable(path: &Path) -> bool {
+    let (access, flags) = (rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS);
+    rustix::fs::accessat(rustix::fs::CWD, path, access, flags).is_ok()
+}
+
 /// The magic number of the file system an fd lies on, as in statfs(2).
 pub fn fs_magic(fd: impl AsFd) -> Result<u64> {
     let s = rustix::fs::fstatfs(&fd).named(|| format!("fstatfs({})", fd.as_fd().as_raw_fd()))?;

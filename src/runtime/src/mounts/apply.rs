@@ -137,6 +137,35 @@ fn file_system(root: &Root, plan: &MountPlan, fstype: &str, source: Option<&str>
     Ok(new)
 }
 
+/// Makes a file system that is attached nowhere, for its options to be refused by the kernel now. Only of kinds of which each mount is an
+/// instance of its own: the options of another would be those of the host's.
+pub fn try_file_system(plan: &MountPlan, fstype: &str, source: Option<&str>) -> Result<()> {
+    if !matches!(fstype, "tmpfs" | "devpts" | "proc") {
+        return Ok(());
+    }
+    let source = OsStr::new(source.unwrap_or(fstype));
+    match mount::new_fs(OsStr::new(fstype), Some(source), &plan.fs_options(), mount::attr_from_bits(0)) {
+        Err(e) if e.is(errno::E2BIG) => Ok(()),
+        new => {
+            let doing = || format!("{}: mount {fstype} on {:?}", plan.property, plan.destination);
+            new.map(drop).map_err(|e| plan.explain(doing(), e))
+        }
+    }
+}
+
+/// A bind mount over `/proc` has to bring a procfs.
+pub fn refuse_over_proc(plan: &MountPlan, source: &Path) -> Result<()> {
+    if plan.destination != Path::new("/proc") {
+        return Ok(());
+    }
+    let doing = || format!("{}.source {source:?}", plan.property);
+    let fd = path::open(source, OFlags::PATH).doing(doing)?;
+    match path::fs_magic(&fd).doing(doing)? {
+        PROC_MAGIC => Ok(()),
+        _ => Err(plan.no_procfs()),
+    }
+}
+
 /// The plan's options but for the `ro` that waits until everything is in place.
 fn first_options(plan: &MountPlan) -> MountOptions {
     let mut options = plan.options.clone();
@@ -267,7 +296,7 @@ pub fn check_place(plan: &MountPlan, target: BorrowedFd<'_>, source: Option<Borr
         if plan.is_type("proc") || source.map(is_proc).transpose()?.unwrap_or(false) {
             return Ok(());
         }
-        return Err(config(property(), "only a procfs may be mounted on /proc"));
+        return Err(plan.no_procfs());
     }
     // As in crun: where it may not follow a symlink, it may not cover one of the kernel's either.
     if plan.options.links.destination && matches!(path::fs_magic(target).doing(property)?, SYSFS_MAGIC | DEVPTS_MAGIC) {
@@ -277,8 +306,7 @@ pub fn check_place(plan: &MountPlan, target: BorrowedFd<'_>, source: Option<Borr
         if allowed_in_proc(&plan.destination) {
             return Ok(());
         }
-        let problem = format!("{:?} cannot be mounted because it is inside /proc", plan.destination);
-        return Err(config(property(), problem));
+        return Err(plan.inside_proc());
     }
     Ok(())
 }

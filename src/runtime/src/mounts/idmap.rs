@@ -8,9 +8,10 @@ use super::{MountKind, MountPlan, Source};
 use crate::error::{Doing, Error, Result, config};
 use crate::launch::write_proc;
 use crate::namespaces::{Joined, NamespacePlan, id_map, kind, mapped_to};
+use crate::rebirth::idle_child;
 use rrt_oci::{LinuxIdMapping, LinuxIdMappingBuilder, Mount};
-use rrt_sys::process::{self, Child, SingleThreaded, clone3};
-use rrt_sys::{OFlags, errno, mount, path, socket};
+use rrt_sys::process::{Child, SingleThreaded};
+use rrt_sys::{OFlags, errno, mount, path};
 use serde::Serialize;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -242,21 +243,8 @@ fn file_systems(at: &Path, recursive: bool) -> Option<String> {
 fn user_namespace(uids: &str, gids: &str, property: &str) -> Result<OwnedFd> {
     let doing = || format!("{property}: make a user namespace for its id mapping");
     let token = SingleThreaded::check().doing(doing)?;
-    // The new user namespace belongs to our uid: a root without any capability, as in a container with the host's pid namespace,
-    // could ptrace the helper, which has our fds and root's files.
-    process::set_dumpable(false).doing(doing)?;
-    let (wait, left) = socket::pipe().doing(doing)?;
-    let helper = clone3(&token, kind::USER, None, || {
-        // It has nothing to do but to be there; with us, or when we are done, it ends.
-        let _ = process::set_parent_death_signal(9);
-        let _ = process::close_all_but(&[wait.as_raw_fd(), left.as_raw_fd()]);
-        let _ = process::wait_until_left(wait.as_fd(), left.as_fd());
-        process::exit_now(0)
-    })
-    .doing(doing)?;
-    let made = map_and_open(&helper, uids, gids, property);
-    helper.kill_and_reap();
-    made
+    let helper = idle_child(&token, kind::USER, false).doing(doing)?;
+    map_and_open(&helper.child, uids, gids, property)
 }
 
 fn map_and_open(helper: &Child, uids: &str, gids: &str, property: &str) -> Result<OwnedFd> {

@@ -5,7 +5,7 @@ use crate::error::{Doing, Result, config};
 use rrt_sys::mount::{self, Propagation, SetAttr};
 use rrt_sys::path::{self, Root};
 use rrt_sys::{OFlags, errno};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 impl MountPlan {
@@ -28,13 +28,12 @@ impl MountPlan {
         }
     }
 
-    /// Init: clones what is at `path` below the root now.
+    /// What is at `path` below the root now.
     ///
     /// No symlink is followed: it would be the image's. Resolved on the host, as in runc, it could lead to any file there; resolved
     /// in the root it could lead to `/proc`, of which the container would get a second view that nothing masks.
-    pub(super) fn open_in_root(&self, root: &Root, path: &Path, recursive: bool) -> Result<Source> {
+    pub fn find_in_root(&self, root: &Root, path: &Path) -> Result<OwnedFd> {
         let property = format!("{}.source", self.property);
-        let doing = || format!("{property} {path:?} below root.path");
         let plain = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let found = match path::split(path) {
             // Only the last one may be a symlink, which is taken as it is.
@@ -45,12 +44,18 @@ impl MountPlan {
             }
             _ => root.resolve_plain(plain),
         };
-        let found = found.map_err(|e| match e.is(errno::ELOOP) {
+        found.map_err(|e| match e.is(errno::ELOOP) {
             true => {
                 config(&property, format!("{path:?} below root.path goes through a symlink; name the place itself"))
             }
-            false => self.explain(doing(), e),
-        })?;
+            false => self.explain(format!("{property} {path:?} below root.path"), e),
+        })
+    }
+
+    /// Init: clones it.
+    pub(super) fn open_in_root(&self, root: &Root, path: &Path, recursive: bool) -> Result<Source> {
+        let doing = || format!("{}.source {path:?} below root.path", self.property);
+        let found = self.find_in_root(root, path)?;
         let tree =
             mount::open_tree_clone(found.as_fd(), Path::new(""), recursive).map_err(|e| self.explain(doing(), e))?;
         // As every other source: it sends no mounts to the host, even where an earlier entry is the host's peer.

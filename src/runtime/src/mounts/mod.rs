@@ -13,7 +13,7 @@ pub mod options;
 pub mod running;
 mod user_namespace;
 
-use crate::error::{Result, config};
+use crate::error::{Error, Result, config};
 use crate::namespaces::NamespacePlan;
 use idmap::IdmapPlan;
 use options::MountOptions;
@@ -98,6 +98,30 @@ impl MountPlan {
         options.links.check(&kind, &property)?;
         let idmap = idmap::plan(mount, options.idmap.as_ref(), &kind, namespaces, &property)?;
         Ok(MountPlan { property, destination, kind, options, idmap, in_root: None })
+    }
+
+    /// Refuses a place on procfs that the path alone tells; the others are found when they are resolved.
+    pub fn refuse_proc(&self) -> Result<()> {
+        let is_mount = matches!(self.kind, MountKind::Bind { .. } | MountKind::FileSystem { .. });
+        let place = &self.destination;
+        if !is_mount || !place.starts_with("/proc") || allowed_in_proc(place) {
+            Ok(())
+        } else if place != Path::new("/proc") {
+            Err(self.inside_proc())
+        } else if self.is_bind() || self.is_type("proc") {
+            Ok(())
+        } else {
+            Err(self.no_procfs())
+        }
+    }
+
+    fn inside_proc(&self) -> Error {
+        let problem = format!("{:?} cannot be mounted because it is inside /proc", self.destination);
+        config(format!("{}.destination", self.property), problem)
+    }
+
+    fn no_procfs(&self) -> Error {
+        config(format!("{}.destination", self.property), "only a procfs may be mounted on /proc")
     }
 
     /// Whether it binds something of the host.
