@@ -106,9 +106,31 @@ fn the_state_they_get() {
         if !(name == "poststart" && runtime_tests::runtime().name == "runc") {
             assert_eq!(state["status"], status, "{name}");
         }
-        if ["prestart", "createRuntime", "poststart"].contains(&name) {
-            assert_eq!(state["pid"], pid, "{name}");
+        // As it is seen where the hook runs (runtime.md, "State"); the container has a pid namespace.
+        let seen = match name {
+            "prestart" | "createRuntime" | "poststart" => json!(pid),
+            "createContainer" | "startContainer" => json!(1),
+            _ => Value::Null,
+        };
+        if !(name == "poststop" && runtime_tests::runtime().name == "runc") {
+            assert_eq!(state["pid"], seen, "{name}");
         }
+    }
+}
+
+#[test]
+fn the_directory_they_run_in() {
+    let c = with_hooks(&ALL).with("/process/cwd", json!("/tmp")).up();
+    c.delete(&["--force"]).ok();
+    let (bundle, root) = (json!(c.dir), json!(c.path("")));
+    for line in log(&c) {
+        let name = line["name"].as_str().expect("name");
+        let expected = match name {
+            "createContainer" => json!(root.as_str().map(|r| r.trim_end_matches('/'))),
+            "startContainer" => json!("/tmp"),
+            _ => bundle.clone(),
+        };
+        assert_eq!(line["report"]["cwd"], expected, "{name}");
     }
 }
 
@@ -168,6 +190,52 @@ fn a_failing_start_container_keeps_the_program_from_running() {
     assert_ne!(out.code, 0, "{out}");
     assert!(!c.path("/ran").exists());
     assert_eq!(names(&c), ["startContainer"]);
+}
+
+#[test]
+fn a_failing_poststart_stops_the_container() {
+    known!("runc", "1.6", "poststart runs in create");
+    let but = |name: &str, c: &Container| {
+        let (first, second) = (hook(c, name, 9), hook(c, "second", 0));
+        json!([first, second])
+    };
+    let c = Container::new().idle();
+    let hooks = but("poststart", &c);
+    let c = c.with("/hooks/poststart", hooks);
+    c.create(&[]).ok();
+    c.start().fails(1, &["error running poststart hook #0:", "9"]);
+    c.wait_status("stopped");
+    assert_eq!(names(&c), ["poststart"], "the others are left out");
+    c.delete(&[]).ok();
+    // In one go nothing is left of it, and poststop hooks have run.
+    let c = Container::new().idle();
+    let (hooks, stop) = (but("poststart", &c), hook(&c, "poststop", 0));
+    let c = c.with("/hooks/poststart", hooks).with("/hooks/poststop", json!([stop]));
+    c.run(&[]).fails(1, &["hooks.poststart[0]"]);
+    c.assert_gone();
+    assert_eq!(names(&c), ["poststart", "poststop"]);
+}
+
+#[test]
+fn a_failed_creation_runs_the_poststop_hooks_that_undo_it() {
+    known!("runc", "*", "it leaves them out");
+    let c = Container::new().idle();
+    let (first, second, stop) = (hook(&c, "first", 0), hook(&c, "second", 9), hook(&c, "poststop", 0));
+    let c = c.with("/hooks/createRuntime", json!([first, second])).with("/hooks/poststop", json!([stop]));
+    c.create(&[]).fails(1, &["hooks.createRuntime[1]"]);
+    c.assert_gone();
+    assert_eq!(names(&c), ["first", "second", "poststop"]);
+}
+
+#[test]
+fn one_in_the_container_is_ended_by_its_timeout() {
+    for name in ["createContainer", "startContainer"] {
+        let c = Container::new().idle();
+        let hook = json!({ "path": "/bin/sleep", "args": ["sleep", "3600"], "env": [format!("RT_ID={}", c.id)], "timeout": 1 });
+        let c = c.with(&format!("/hooks/{name}"), json!([hook]));
+        c.run(&[]).fails(1, &[name, "timeout"]);
+        c.assert_gone();
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::{Doing, Error, InFile, Result, config};
 use crate::facts::HostFacts;
-use crate::handshake::{Channel, Turn};
+use crate::handshake::{Channel, Frame, Turn};
 use crate::host_root::HostRoot;
 use crate::init::Init;
 use crate::intel_rdt::{IntelRdtPlan, SavedIntelRdt};
@@ -575,8 +575,7 @@ pub fn delegate(cgroup: &Cgroup, plan: &Plan) -> Result<()> {
 impl Created {
     /// Releases init over our own socket, and waits until its program runs.
     pub(crate) fn start(&self) -> Result<()> {
-        let state = self.state.for_hooks(Status::Created);
-        self.channel.start(state)?;
+        self.channel.send(&Frame::Start, None)?;
         self.channel
             .await_exec(&mut |number, courier| {
                 let process = (self.init.pidfd.as_fd(), self.init.pid);

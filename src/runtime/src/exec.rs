@@ -55,7 +55,7 @@ impl Runtime {
             launch(&state, &plan, options, self.rootless, &endpoints, &mut made).and_then(|(channel, master)| {
                 // Before the program runs: the first thing it asks may be the terminal's size.
                 let terminal = master.as_ref().map(|m| Terminal::take_over(m.as_fd())).transpose()?;
-                channel.send(&Frame::Start(String::new()), None)?;
+                channel.send(&Frame::Start, None)?;
                 channel.await_exec(&mut |number, courier| match &made {
                     Some(child) => {
                         let process = (child.pidfd.as_fd(), child.pid);
@@ -322,7 +322,7 @@ impl Joiner<'_> {
         process::set_parent_death_signal(0).doing(|| "outlive the parent".into())?;
         self.channel.ask(Turn::Ready, None)?;
         match self.channel.receive()? {
-            Some((Frame::Start(_), _)) => {}
+            Some((Frame::Start, _)) => {}
             other => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),
         }
         keep_inherited(self.inherited)?;

@@ -99,8 +99,8 @@ pub enum Frame {
     Turn(Turn),
     /// The parent has done what was asked.
     Go,
-    /// Execute the program; the text is the state document for the startContainer hooks.
-    Start(String),
+    /// Execute the program.
+    Start,
     /// The child failed: the text says where and why.
     Failed(String),
     /// The child's next call is execve.
@@ -111,7 +111,7 @@ pub enum Frame {
     Courier,
 }
 
-/// The longest packet either side sends: a state document with a container's annotations fits. A longer text is cut.
+/// The longest packet either side sends. A longer text is cut.
 pub const FRAME_MAX: usize = 64 * 1024;
 
 impl Frame {
@@ -131,7 +131,7 @@ impl Frame {
             Frame::Go => (2, b""),
             Frame::Executing => (5, b""),
             Frame::Courier => (7, b""),
-            Frame::Start(text) => (3, text.as_bytes()),
+            Frame::Start => (3, b""),
             Frame::Failed(text) => (4, text.as_bytes()),
         };
         let mut bytes = Vec::with_capacity(1 + body.len());
@@ -148,7 +148,8 @@ impl Frame {
         match (kind, body) {
             (1, [turn]) => Turn::from_byte(*turn).map(Frame::Turn),
             (2, []) => Some(Frame::Go),
-            (3, _) => Some(Frame::Start(text())),
+            // A body is what earlier versions sent: a container may be started by another one than has created it.
+            (3, _) => Some(Frame::Start),
             (4, _) => Some(Frame::Failed(text())),
             (5, []) => Some(Frame::Executing),
             (7, []) => Some(Frame::Courier),
@@ -214,15 +215,6 @@ impl Channel {
             Some(frame) => Ok(Some((frame, fds))),
             None => Err(Error::Init(format!("a packet of {n} bytes that is no handshake frame"))),
         }
-    }
-
-    /// Parent: has the program executed; the state document goes by memory file when it does not fit a packet.
-    pub fn start(&self, state: String) -> Result<()> {
-        if state.len() < FRAME_MAX {
-            return self.send(&Frame::Start(state), None);
-        }
-        let file = rrt_sys::spawn::memfd(state.as_bytes()).doing(|| "pass the state to the hooks".into())?;
-        self.send(&Frame::Start(String::new()), Some(file.as_fd()))
     }
 
     /// Child: asks `turn` and waits for the answer; the fds that came with it.
@@ -305,15 +297,6 @@ impl Channel {
     }
 }
 
-/// Child: the state document of a `Start` frame, in the packet or in the memory file that came with it.
-pub fn state_text(text: String, file: Option<OwnedFd>) -> Result<String> {
-    /// More than any engine's annotations.
-    const MOST: usize = 16 << 20;
-    let Some(file) = file else { return Ok(text) };
-    let bytes = rrt_sys::path::read_limited(&file, MOST).doing(|| "read the state for the hooks".into())?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 fn killed_before_exec() -> Error {
     Error::Killed("the container's init was killed before it executed the program".into())
 }
@@ -330,7 +313,7 @@ mod tests {
             Frame::Executing,
             Frame::Listener(7),
             Frame::Courier,
-            Frame::Start("{}".into()),
+            Frame::Start,
             Frame::Failed("x: é".into()),
         ]) {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));

@@ -181,9 +181,7 @@ impl Init<'_> {
             self.channel.ask(Turn::Hooks, None)?;
         }
         if !plan.hooks.create_container.is_empty() {
-            // In a new pid namespace we do not know the pid by which the host knows us, but the host's procfs does.
-            let pid = std::fs::read_link("/proc/self").ok().and_then(|l| l.to_str()?.parse().ok());
-            let state = self.state.for_hooks_of(Status::Creating, pid);
+            let state = self.state.for_hooks_inside(Status::Creating);
             hooks::run(token, &plan.hooks.create_container, &state, &plan.root.path, self.hook_output, None)?;
         }
 
@@ -245,13 +243,16 @@ impl Init<'_> {
             None => self.channel.send(&Frame::Turn(Turn::Ready), None)?,
         }
 
-        let state = self.wait_for_start()?;
-        // Without an environment of its own such a hook has the program's, in whose place it runs.
-        let mut start_container = plan.hooks.start_container.clone();
-        start_container.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = program.environment());
-        // In the program's place, so under its filter (as in runc).
-        let cwd = &plan.process.cwd;
-        hooks::run_confined(token, &start_container, &state, cwd, self.hook_output, &|| program.confine_hook())?;
+        self.wait_for_start()?;
+        if !plan.hooks.start_container.is_empty() {
+            // Without an environment of its own such a hook has the program's, in whose place it runs.
+            let mut hooks = plan.hooks.start_container.clone();
+            hooks.iter_mut().filter(|h| h.env.is_empty()).for_each(|h| h.env = program.environment());
+            let state = self.state.for_hooks_inside(Status::Created);
+            // In the program's place, so under its filter (as in runc).
+            let cwd = &plan.process.cwd;
+            hooks::run_confined(token, &hooks, &state, cwd, self.hook_output, &|| program.confine_hook())?;
+        }
         keep_inherited(plan.inherited_fds)?;
         self.channel.send(&Frame::Executing, None)?;
         Err(program.exec(&self.channel, token))
@@ -308,15 +309,15 @@ impl Init<'_> {
         self.trees.take().ok_or_else(|| Error::Init("the host's trees were not opened".into()))
     }
 
-    /// Waits for `start`: over the gate, or over the parent's own socket in `run`. Returns the state for startContainer hooks.
-    fn wait_for_start(&mut self) -> Result<String> {
+    /// Waits for `start`: over the gate, or over the parent's own socket in `run`.
+    fn wait_for_start(&mut self) -> Result<()> {
         loop {
             if let Some(gate) = &self.gate {
                 let connection = socket::accept(gate.as_fd()).doing(|| "wait for start".into())?;
                 self.channel = Channel::from_fd(connection);
             }
             match (self.channel.receive()?, &self.gate) {
-                (Some((Frame::Start(state), fd)), _) => return crate::handshake::state_text(state, fd),
+                (Some((Frame::Start, _)), _) => return Ok(()),
                 // `state` asks whether we wait here by connecting and hanging up again.
                 (None, Some(_)) => {}
                 (other, _) => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),

@@ -3,7 +3,7 @@
 use crate::create::Created;
 use crate::error::{Doing, Error, Result};
 use crate::foreground::{self, Terminal};
-use crate::handshake::Channel;
+use crate::handshake::{Channel, Frame};
 use crate::hooks;
 use crate::notify::Proxy;
 use crate::state::{GATE, State, StateDir, Status};
@@ -33,7 +33,7 @@ impl Runtime {
         let proxy = Proxy::open(&dir)?;
         let gate = socket::connect_at(dir.fd(), GATE).doing(|| "reach the waiting init".into())?;
         let channel = Channel::from_fd(gate);
-        channel.start(state.for_hooks(Status::Created))?;
+        channel.send(&Frame::Start, None)?;
         channel
             .await_exec(&mut |number, courier| {
                 let process = (pidfd.as_fd(), init.pid);

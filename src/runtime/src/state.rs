@@ -397,8 +397,12 @@ impl State {
         self.for_hooks_of(status, self.init.map(|i| i.pid).filter(|_| status != Status::Stopped))
     }
 
-    /// The same, by one who knows init's pid from elsewhere.
-    pub fn for_hooks_of(&self, status: Status, pid: Option<i32>) -> String {
+    /// The same for hooks of the container's namespaces, by init: with its pid as it is there (runtime-spec runtime.md, "State").
+    pub fn for_hooks_inside(&self, status: Status) -> String {
+        self.for_hooks_of(status, std::process::id().try_into().ok())
+    }
+
+    fn for_hooks_of(&self, status: Status, pid: Option<i32>) -> String {
         let mut doc = serde_json::json!({
             "ociVersion": rrt_oci::VERSION, "id": self.id, "status": status, "bundle": self.bundle.to_string_lossy(),
         });
