@@ -78,6 +78,9 @@ impl SeccompPlan {
         }
         let receiver = annotations.get(RECEIVER).map(PathBuf::from);
         let path = profile.listener_path().clone().filter(|p| !p.as_os_str().is_empty()).or(receiver);
+        if path.is_none() && profile.listener_metadata().as_ref().is_some_and(|m| !m.is_empty()) {
+            warnings.push("linux.seccomp.listenerMetadata: has no effect without listenerPath".into());
+        }
         let agent = match (filter.notifies, path) {
             (true, None) => {
                 let problem = "missing; SCMP_ACT_NOTIFY needs the socket of an agent that answers";

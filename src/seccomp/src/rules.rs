@@ -353,6 +353,12 @@ fn on(arch: Arch, conditions: &[Condition]) -> Vec<Condition> {
 fn verdict(action: Action, data: Option<u32>, at: &str) -> Result<Verdict, Error> {
     /// `MAX_ERRNO`: what is above, the kernel makes this.
     const MOST_ERRNO: u32 = 4095;
+    // Given to another action it is an error (config-linux.md, "Seccomp"): who wrote it expects something that does not happen.
+    if let (Some(number), false) = (data, matches!(action, Action::ScmpActErrno | Action::ScmpActTrace)) {
+        let problem =
+            format!("{number} is given, and the action is neither SCMP_ACT_ERRNO nor SCMP_ACT_TRACE; remove it");
+        return Err(Error::new(at, problem));
+    }
     let data = |most: u32| match data.unwrap_or(EPERM) {
         fits if fits <= most => Ok(fits),
         other => Err(Error::new(at, format!("{other} is above {most}"))),

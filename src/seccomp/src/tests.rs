@@ -102,8 +102,9 @@ fn random_profile(random: &mut Random) -> Value {
     let mut rules = vec![json!({"names": ["execve"], "action": "SCMP_ACT_ALLOW"})];
     for _ in 0..random.below(12) {
         let names: Vec<&str> = (0..1 + random.below(3)).map(|_| *random.of(&NAMES)).collect();
-        let mut rule = json!({"names": names, "action": random.of(&actions)});
-        if random.below(3) == 0 {
+        let action = random.of(&actions).as_str();
+        let mut rule = json!({"names": names, "action": action});
+        if matches!(action, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE") && random.below(3) == 0 {
             rule["errnoRet"] = json!(random.below(4095));
         }
         let args: Vec<Value> = (0..random.below(4))
@@ -315,6 +316,11 @@ fn what_cannot_be_had_is_named() {
             "linux.seccomp.defaultErrnoRet: 4096 is above 4095",
         ),
         (one(json!({"names": ["read"], "action": "SCMP_ACT_TRACE", "errnoRet": 65536})), "syscalls[0].errnoRet: 65536"),
+        (one(json!({"names": ["read"], "action": "SCMP_ACT_KILL", "errnoRet": 1})), "syscalls[0].errnoRet: 1 is given"),
+        (
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 38}),
+            "linux.seccomp.defaultErrnoRet: 38 is given, and the action is neither",
+        ),
         (one(json!({"names": [], "action": "SCMP_ACT_KILL"})), "syscalls[0].names: is empty"),
         (args(json!([{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}])), "syscalls[0].args[0].index: 6 is no argument"),
         (
