@@ -20,6 +20,7 @@
 
 mod command;
 mod container;
+pub mod criu;
 mod host;
 mod leaks;
 mod older;

@@ -198,6 +198,36 @@ struct Order<'a> {
     signals: &'a Signals,
 }
 
+/// What is on this machine for it, all that can be missing, opened.
+struct Inputs {
+    sources: Vec<Option<Source>>,
+    devices: Vec<Source>,
+    namespaces: Vec<(Joined, OwnedFd)>,
+    places: Places,
+    external: external::Sources,
+    pipes: Vec<(i32, String)>,
+}
+
+impl Inputs {
+    fn open(plan: &Plan, dir: &StateDir, directories: &Directories) -> Result<Inputs> {
+        let sources = mounts::open_sources(&plan.mounts, plan.root.source_propagation())?;
+        let devices = plan.dev.open_sources()?;
+        let namespaces = open_namespaces(&plan.namespaces.joined)?;
+        mounts::idmap::apply(&plan.mounts, &sources, &namespaces)?;
+        refuse_host_settings(plan, &namespaces)?;
+        let places = Places::new(dir.path(), plan);
+        let external = external::sources(&directories.images, plan, &places.sources, &places.dir)?;
+        let pipes = pipes(&directories.images)?;
+        Ok(Inputs { sources, devices, namespaces, places, external, pipes })
+    }
+
+    /// The fds that criu gets.
+    fn fds(&self) -> impl Iterator<Item = i32> {
+        let namespaces = self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd());
+        namespaces.chain(self.pipes.iter().map(|(fd, _)| *fd))
+    }
+}
+
 impl Order<'_> {
     fn run(
         &self,
@@ -213,17 +243,9 @@ impl Order<'_> {
             notify::make_directory(dir.path())?;
         }
         // Everything that can fail on the caller's input comes before the first cgroup or process, as in `create`.
-        let mut sources = mounts::open_sources(&plan.mounts, plan.root.source_propagation())?;
-        let devices = plan.dev.open_sources()?;
-        let namespaces = open_namespaces(&plan.namespaces.joined)?;
-        mounts::idmap::apply(&plan.mounts, &sources, &namespaces)?;
-        refuse_host_settings(plan, &namespaces)?;
-        let places = Places::new(dir.path(), plan);
-        let external = external::sources(&directories.images, plan, &places.sources, &places.dir)?;
-        let pipes = pipes(&directories.images)?;
+        let mut inputs = Inputs::open(plan, dir, &directories)?;
         dir.write(&state)?;
         dir.write_filter(plan.process.seccomp.as_ref())?;
-
         if systemd.is_some() {
             Cgroup::check_free(&plan.cgroup)?;
         } else {
@@ -231,27 +253,10 @@ impl Order<'_> {
             state.cgroup = cgroup.saved();
             delegate(cgroup, plan)?;
         }
-        places.make(&sources)?;
-        let mut inherited: Vec<i32> = namespaces.iter().map(|(_, fd)| fd.as_raw_fd()).collect();
-        inherited.extend(directories.fds());
-        inherited.extend(pipes.iter().map(|(fd, _)| fd));
+        inputs.places.make(&inputs.sources)?;
 
         let token = SingleThreaded::check().doing(|| "check that the runtime has one thread".into())?;
-        let criu = Criu::start(Start {
-            token: &token,
-            // Its mounts are its own, and go with it however it ends.
-            namespaces: kind::MOUNT,
-            inherited: &inherited,
-            shell_job: self.options.criu.shell_job,
-            log: directories.log(LOG),
-            prepare: &mut || {
-                prepare(plan, &places, std::mem::take(&mut sources), &devices)?;
-                external.below.iter().try_for_each(external::Below::mount)?;
-                directories.reopen()?;
-                if plan.user_namespace() { directories.make_searchable() } else { Ok(()) }
-            },
-            patient: self.options.criu.lazy_pages,
-        })?;
+        let criu = self.start_criu(&token, &mut inputs, &mut directories)?;
         // A unit is made around a process, and init is criu's child: the unit is criu's until it has ended, as with runc.
         let criu = criu.adopt(|pid| {
             if let Some(systemd) = &mut systemd {
@@ -264,7 +269,7 @@ impl Order<'_> {
             }
             add_device_rules(cgroup, &mut state, &directories.images)
         })?;
-        let mut request = self.request(&directories, &places.root, &external.named, &namespaces, &pipes);
+        let mut request = self.request(&directories, &inputs);
         for (controller, path) in made.cgroup.iter().flat_map(|c| c.paths_in(&facts.cgroups)) {
             request.inner(opt::CG_ROOT, |m| m.text(1, controller).text(2, path.as_os_str().as_encoded_bytes()));
         }
@@ -274,33 +279,51 @@ impl Order<'_> {
         let terminal = stages.terminal.take();
         let (response, interrupted) = outcome?;
         // What was mounted there went with criu.
-        let _ = fs::remove_dir_all(&places.dir);
+        let _ = fs::remove_dir_all(&inputs.places.dir);
         let Some(init) = &made.init else {
             return Err(Error::Init(format!("criu restored {:?}, which it has not announced", response.pid)));
         };
+        self.take_over(dir, &mut state, init, interrupted)?;
+        Ok((state, terminal))
+    }
+
+    fn start_criu(&self, token: &SingleThreaded, inputs: &mut Inputs, directories: &mut Directories) -> Result<Criu> {
+        let inherited: Vec<i32> = inputs.fds().chain(directories.fds()).collect();
+        Criu::start(Start {
+            token,
+            // Its mounts are its own, and go with it however it ends.
+            namespaces: kind::MOUNT,
+            inherited: &inherited,
+            shell_job: self.options.criu.shell_job,
+            log: directories.log(LOG),
+            prepare: &mut || {
+                prepare(self.plan, &inputs.places, std::mem::take(&mut inputs.sources), &inputs.devices)?;
+                inputs.external.below.iter().try_for_each(external::Below::mount)?;
+                directories.reopen()?;
+                if self.plan.user_namespace() { directories.make_searchable() } else { Ok(()) }
+            },
+            patient: self.options.criu.lazy_pages,
+        })
+    }
+
+    /// The processes run: writes that down, tells the world, and passes on a signal that came for them.
+    fn take_over(&self, dir: &StateDir, state: &mut State, init: &Child, interrupted: Option<i32>) -> Result<()> {
         state.ready = true;
         state.namespaces |= time_namespace(init.pid);
-        dir.write(&state)?;
+        dir.write(state)?;
         self.endpoints.announce(init, "standard")?;
         // It came when the processes ran already: it is theirs, as every later one.
         if let Some(signal) = interrupted.filter(|_| !self.options.detach) {
             let _ = process::send_signal(init.pidfd.as_fd(), signal);
         }
-        log::debug(format!("restore {:?}: runs as pid {}", plan.id, init.pid));
-        Ok((state, terminal))
+        log::debug(format!("restore {:?}: runs as pid {}", self.plan.id, init.pid));
+        Ok(())
     }
 
-    fn request(
-        &self,
-        directories: &Directories,
-        criu_root: &Path,
-        external: &[(String, PathBuf)],
-        namespaces: &[(Joined, OwnedFd)],
-        pipes: &[(i32, String)],
-    ) -> Message {
+    fn request(&self, directories: &Directories, inputs: &Inputs) -> Message {
         let config_file = options::config_file(self.plan.annotations.get(CONFIG_ANNOTATION).map(String::as_str));
         let mut m = directories.request(&self.options.criu, LOG, config_file.as_deref());
-        m.text(opt::ROOT, criu_root.as_os_str().as_encoded_bytes());
+        m.text(opt::ROOT, inputs.places.root.as_os_str().as_encoded_bytes());
         // A sibling of criu's is our child; and a device may have another path here than where it was saved.
         m.flag(opt::RST_SIBLING, true).flag(opt::EVASIVE_DEVICES, true);
         // criu's newer way sets propagation by copying it from the source, which works only where the source is shared; in its own
@@ -309,10 +332,10 @@ impl Order<'_> {
         m.maybe(opt::LSM_PROFILE, self.options.lsm_profile.as_ref());
         m.maybe(opt::LSM_MOUNT_CONTEXT, self.options.lsm_mount_context.as_ref());
         m.number(opt::EMPTY_NS, kind::NETWORK.into());
-        for (name, source) in external {
+        for (name, source) in &inputs.external.named {
             m.inner(opt::EXT_MNT, |m| m.text(1, name).text(2, source.as_os_str().as_encoded_bytes()));
         }
-        for (joined, fd) in namespaces {
+        for (joined, fd) in &inputs.namespaces {
             match EXTERNAL_NAMESPACES.iter().find(|(kind, ..)| *kind == joined.kind) {
                 Some((_, _, key)) => {
                     m.inner(opt::INHERIT_FD, |m| m.text(1, key).number(2, fd.as_raw_fd().into()));
@@ -323,7 +346,7 @@ impl Order<'_> {
                 }
             }
         }
-        for (fd, key) in pipes {
+        for (fd, key) in &inputs.pipes {
             m.inner(opt::INHERIT_FD, |m| m.text(1, key).number(2, (*fd).into()));
         }
         m
