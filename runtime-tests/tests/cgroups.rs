@@ -417,7 +417,94 @@ fn update_by_flags() {
             limit("cpu-period", 0, ("cpu", "cpu.cfs_period_us", "80000"), None),
             limit("pids-limit", 0, ("pids", "pids.max", "77"), ("pids.max", "77")),
             limit("cpuset-cpus", 0, ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),
+            limit("cpuset-mems", 0, ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
         ],
+    );
+    // And all that is a limit away again.
+    let flags = [
+        "--memory",
+        "-1",
+        "--memory-swap",
+        "-1",
+        "--memory-reservation",
+        "-1",
+        "--cpu-quota",
+        "-1",
+        "--pids-limit",
+        "-1",
+    ];
+    c.call("update", &flags, &[]).ok();
+    let none = "9223372036854771712";
+    assert_limits(
+        &c,
+        &[
+            limit("memory", 0, ("memory", "memory.limit_in_bytes", none), ("memory.max", "max")),
+            limit("memory-swap", 0, ("memory", "memory.memsw.limit_in_bytes", none), ("memory.swap.max", "max")),
+            limit("memory-reservation", 0, ("memory", "memory.soft_limit_in_bytes", none), ("memory.low", "max")),
+            limit("cpu-quota", 0, ("cpu", "cpu.cfs_quota_us", "-1"), ("cpu.max", "max 80000")),
+            limit("pids-limit", 0, ("pids", "pids.max", "max"), ("pids.max", "max")),
+            limit("cpu-share", 0, ("cpu", "cpu.shares", "300"), None),
+        ],
+    );
+}
+
+#[test]
+fn update_of_the_block_weight() {
+    let c = Container::new().idle().up();
+    let files = [("blkio", "blkio.weight"), ("blkio", "blkio.bfq.weight"), ("", "io.bfq.weight"), ("", "io.weight")];
+    let there = |(controller, file): &&(&str, &str)| cgroup_file(c.pid(), controller, file).is_some();
+    let Some((controller, file)) = files.iter().find(there) else {
+        skip!("this kernel has no weights for block devices");
+    };
+    c.call("update", &["--blkio-weight", "400"], &[]).ok();
+    let value =
+        cgroup_file(c.pid(), controller, file).map(|f| f.lines().next().unwrap_or_default().replace("default ", ""));
+    // io.weight counts from 1 to 10000.
+    let expected = if *file == "io.weight" { "3940" } else { "400" };
+    assert_eq!(value.as_deref(), Some(expected), "{file}");
+    known!("runc", "*", "takes a weight that no kernel has, and sets none");
+    c.call("update", &["--blkio-weight", "9"], &[]).fails(1, &["linux.resources.blockIO.weight", "10 to 1000"]);
+}
+
+#[test]
+fn update_in_real_time() {
+    if cgroup_v2() {
+        skip!("cgroup v2 has no real-time limits");
+    }
+    let c = Container::new().idle().up();
+    c.call("update", &["--cpu-rt-runtime", "5000", "--cpu-rt-period", "400000"], &[]).ok();
+    let files = [
+        limit("cpu-rt-runtime", 0, ("cpu", "cpu.rt_runtime_us", "5000"), None),
+        limit("cpu-rt-period", 0, ("cpu", "cpu.rt_period_us", "400000"), None),
+    ];
+    assert_limits(&c, &files);
+    // A period that the runtime in force does not fit is the kernel's to refuse, and changes nothing.
+    c.call("update", &["--cpu-rt-period", "4000"], &[]).fails(1, &["linux.resources.cpu.realtimePeriod"]);
+    assert_limits(&c, &files);
+}
+
+#[test]
+fn update_of_memory_and_swap_in_any_order() {
+    let resources = json!({ "limit": 67_108_864, "swap": 134_217_728 });
+    let c = Container::new().idle().with("/linux/resources/memory", resources).up();
+    let both = |memory: &'static str, total: &'static str, alone: &'static str| {
+        [
+            limit("memory", 0, ("memory", "memory.limit_in_bytes", memory), ("memory.max", memory)),
+            limit("swap", 0, ("memory", "memory.memsw.limit_in_bytes", total), ("memory.swap.max", alone)),
+        ]
+    };
+    // Both above what was, then both below it: v1 checks each against the other.
+    c.call("update", &["--memory", "256m", "--memory-swap", "512m"], &[]).ok();
+    assert_limits(&c, &both("268435456", "536870912", "268435456"));
+    c.call("update", &["--memory-swap", "48m", "--memory", "32m"], &[]).ok();
+    assert_limits(&c, &both("33554432", "50331648", "16777216"));
+    c.call("update", &["--memory", "64m", "--memory-swap", "32m"], &[]).fails(1, &["linux.resources.memory.swap"]);
+    assert_limits(&c, &both("33554432", "50331648", "16777216"));
+    // Without a limit on memory the swap's goes, too.
+    c.call("update", &["--memory", "-1"], &[]).ok();
+    assert_limits(
+        &c,
+        &[limit("memory", 0, ("memory", "memory.limit_in_bytes", "9223372036854771712"), ("memory.max", "max"))],
     );
 }
 
