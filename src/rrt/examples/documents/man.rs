@@ -68,10 +68,21 @@ pub fn description(command: &str) -> Option<&'static str> {
         "plan" => {
             "Prints the value that rrt-create(8) would run, and does nothing of it. No other file than config.json is read."
         }
-        "checkpoint" => "Saves the processes of a running container to files by criu(8).",
-        "restore" => "Makes a container of a bundle and of the files that rrt-checkpoint(8) has written.",
+        "checkpoint" => {
+            "Saves the processes of a running container to files by criu(8), and ends them unless --leave-running or --pre-dump is \
+             given. A checkpoint that fails or is interrupted leaves the container running. What criu cannot give back later \
+             is told as a warning."
+        }
+        "restore" => {
+            "Makes a container of a bundle and of the files that rrt-checkpoint(8) has written. Without --detach it stands in for \
+             the process as rrt-run(8) does. A restore that fails leaves nothing."
+        }
         "help" => "Prints a summary of all commands, or the flags of one.",
-        "check" => "Reads a bundle and says what of it would fail on this machine, and why.",
+        "check" => {
+            "Reads a bundle and lists what of it would fail on this machine, and why: a line each, with the property in front. \
+             Misspelt and deprecated properties are warnings. Settings of the kernel's are tried in a process that ends, so that \
+             nothing is left. The exit status is 1 when there is an error."
+        }
         "mounts" => {
             "Adds, replaces or removes mounts of a running container, or lists what it has. The mounts come from a JSON file as \
              crun takes it, or from flags. With replace there is no moment in which neither the old nor the new mount is seen."

@@ -212,7 +212,7 @@ const UPDATE: Flags = &[
     value(
         "resources",
         "FILE",
-        "Read a JSON `linux.resources` object from FILE, - being stdin; other flags are then ignored",
+        "Read a JSON `linux.resources` object from FILE, - being stdin; beside it only --device and the schemas count",
     )
     .short('r'),
     value("blkio-weight", "N", "Block I/O weight, 10 to 1000"),
