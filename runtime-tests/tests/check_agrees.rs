@@ -244,6 +244,15 @@ fn limits() {
             (&[("/linux/resources/network", r#"{"classID":1}"#)], "linux.resources.network"),
         ]);
     }
+    let real_time = || {
+        Container::new().args(&["true"]).with("/process/scheduler", json!({ "policy": "SCHED_FIFO", "priority": 9 }))
+    };
+    if std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+        both_refuse(&real_time(), "process.scheduler");
+        let c = real_time().with("/linux/resources/cpu", json!({ "realtimeRuntime": 5000 }));
+        c.run(&[]).ok();
+        assert_eq!(c.call_from_shell("exec \"$1\" check .", "check", &[], &[]).code, 0);
+    }
     both_refuse(&Container::new().idle().with("/linux/cgroupsPath", json!("../x")), "linux.cgroupsPath");
 }
 

@@ -15,6 +15,16 @@ impl CgroupPlan {
     }
 }
 
+impl CgroupPlan {
+    /// Whether the container's cgroup has time for real-time policies; `None` where a cgroup needs none (v2, or a kernel without
+    /// `CONFIG_RT_GROUP_SCHED`).
+    pub fn has_realtime(&self) -> Option<bool> {
+        const FILE: &str = "cpu.rt_runtime_us";
+        let group = self.groups.iter().find(|g| g.version == Version::V1 && g.mount.join(FILE).exists())?;
+        Some(group.settings.iter().flatten().any(|w| w.file == FILE))
+    }
+}
+
 fn refused(group: &PlannedGroup, rights: Rights) -> Vec<Error> {
     let dir = group.dir();
     let Some(above) = dir.ancestors().skip(1).find(|d| d.is_dir()).map(Path::to_path_buf) else { return Vec::new() };

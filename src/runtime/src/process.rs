@@ -166,8 +166,8 @@ impl ProcessPlan {
     pub fn scheduler_refused(&self, source: SysError) -> Error {
         let hint = match source.errno() {
             errno::EPERM => {
-                " (it needs CAP_SYS_NICE; and a deadline process scheduler can't be used together with AllowedCPUs, \
-                 linux.resources.cpu.cpus)"
+                " (it needs CAP_SYS_NICE; a real-time policy needs linux.resources.cpu.realtimeRuntime on cgroup v1; and a \
+                 deadline process scheduler can't be used together with AllowedCPUs, linux.resources.cpu.cpus)"
             }
             _ => "",
         };

@@ -201,7 +201,10 @@ fn settings(plan: &Plan, token: &SingleThreaded, findings: &mut Findings) {
     if p.oom_score_adj.is_some() && !plan.unprivileged {
         attempt(&|| set_own_score(p));
     }
-    if let Some(attr) = p.scheduler {
+    /// `SCHED_FIFO`, `SCHED_RR`
+    const REAL_TIME: [u32; 2] = [1, 2];
+    let real_time = p.scheduler.filter(|s| REAL_TIME.contains(&s.policy)).and_then(|_| plan.cgroup.has_realtime());
+    if let Some(attr) = p.scheduler.filter(|_| real_time.is_none()) {
         attempt(&|| limits::set_scheduler(attr).map_err(|e| p.scheduler_refused(e)));
     }
     if let Some((class, level)) = p.io_priority {
@@ -215,6 +218,10 @@ fn settings(plan: &Plan, token: &SingleThreaded, findings: &mut Findings) {
     }
     if !p.labels.is_empty() {
         attempt(&|| lsm::Writer::open(&p.labels)?.label_program(p.no_new_privileges));
+    }
+    if real_time == Some(false) {
+        let problem = "a new cgroup has no time for a real-time policy; set linux.resources.cpu.realtimeRuntime";
+        findings.error(format!("process.scheduler: {problem}"));
     }
     let Some(filter) = &p.seccomp else { return };
     for flag in probe::unknown_seccomp_flags(filter.flags) {
