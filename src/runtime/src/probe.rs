@@ -198,8 +198,7 @@ fn known(list: &[(&'static str, u32)], probe: fn(u32) -> rrt_sys::Result<()>) ->
 
 /// Those of a filter's flags (`SECCOMP_FILTER_FLAG_*` bits) that this kernel does not know.
 pub(crate) fn unknown_seccomp_flags(flags: u32) -> impl Iterator<Item = &'static str> {
-    /// Some flags are taken only with this one.
-    const NEW_LISTENER: u32 = 8;
+    use rrt_sys::seccomp::NEW_LISTENER;
     let given = SECCOMP_FLAGS.iter().filter(move |(_, bits)| flags & bits & !NEW_LISTENER != 0);
     given.filter(|(_, bits)| probe::seccomp_flag(*bits).is_err()).map(|(name, _)| *name)
 }

@@ -110,7 +110,8 @@ impl SeccompPlan {
 
     /// Says at the log's debug level what will be loaded; the text is that of runc, whose own tests read it.
     pub fn tell(&self) {
-        log::debug(format!("seccomp filter flags: {}", self.flags));
+        let listener = if self.agent.is_some() { rrt_sys::seccomp::NEW_LISTENER } else { 0 };
+        log::debug(format!("seccomp filter flags: {}", self.flags | listener));
     }
 
     /// The capability that has to stay until the filter is loaded.

@@ -4,7 +4,8 @@ use crate::error::{Named, Result, SysError, check};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
-const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`
+pub const NEW_LISTENER: u32 = 1 << 3;
 
 /// How many bytes an instruction has (`struct sock_filter` of linux/filter.h).
 pub const INSTRUCTION: usize = 8;
@@ -21,7 +22,7 @@ pub fn load(program: &[u8], flags: u32, listener: bool) -> Result<Option<i32>> {
     let call = || format!("seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {} instructions)", program.len() / INSTRUCTION);
     let length = u16::try_from(program.len() / INSTRUCTION).map_err(|_| SysError::new(call(), libc::EINVAL))?;
     let prog = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
-    let all = flags | if listener { SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+    let all = flags | if listener { NEW_LISTENER } else { 0 };
     // SAFETY: `prog` names as many whole instructions as `program` has, and the kernel copies them byte by byte, so that their
     // alignment does not matter; it writes nothing. seccomp(2)
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, all, &raw const prog) };
