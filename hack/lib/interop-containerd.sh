@@ -27,8 +27,9 @@ containerd_up() {
     box_ctr image import "$work/image.tar"
 }
 
+# By name, for a check may have killed and started it; this pid namespace is the script's own.
 containerd_down() {
-    kill "$containerd_pid" 2>/dev/null || true
+    pkill -x containerd || true
     wait "$containerd_pid" 2>/dev/null || true
 }
 

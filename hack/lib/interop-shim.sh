@@ -28,3 +28,71 @@ shim_names() {
 for check in $(names_in containerd "$top/hack/lib/interop-containerd.sh"); do
     eval "shim_check_$check() { containerd_check_$check; }"
 done
+
+shim_pid_of() { pgrep -f "containerd-shim-rrt-v2 -namespace default -id $1 "; }
+
+# containerd is killed and comes back: the container that has ended meanwhile has its exit code, the other one runs.
+shim_check_containerd_restarts() {
+    box_run -d c1 sh -c 'while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 9'
+    box_run -d c2 sleep 1000
+    local root
+    root=/proc/$(task_pid c1)/root
+    kill -KILL "$(pidof containerd)"
+    touch "$root/tmp/go"
+    until_true test ! -e "$root"
+    PATH=$work/bin:$PATH containerd --config "$work/containerd/config.toml" >>"$logs/containerd.daemon.log" 2>&1 9>&- &
+    until_true box_ctr version
+    until_true task_is c1 STOPPED
+    task_is c2 RUNNING
+    same "$(box_ctr task exec --exec-id x c2 echo still-here)" still-here
+    like "$(box_ctr task delete c1 2>&1)" 'exit code 9'
+}
+
+# A killed shim: containerd calls `delete`, and nothing is left of the container.
+shim_check_shim_is_killed() {
+    box_run -d c1 sleep 1000
+    local pid
+    pid=$(task_pid c1)
+    kill -KILL "$(shim_pid_of c1)"
+    until_true test ! -d "/proc/$pid"
+    until_true eval '! grep -q "$work/containerd/state.*/c1/" /proc/self/mountinfo'
+    same "$(find /sys/fs/cgroup -path "*$cgroup/ctr-c1")" ""
+}
+
+shim_check_pod() {
+    box_run -d --annotation=io.kubernetes.cri.sandbox-id=p c1 sleep 1000
+    box_run -d --annotation=io.kubernetes.cri.sandbox-id=p c2 sleep 1000
+    same "$(pgrep -cf containerd-shim-rrt-v2)" 1
+    box_ctr task delete --force c1
+    task_is c2 RUNNING
+    box_ctr task delete --force c2
+    until_true eval '! pgrep -f containerd-shim-rrt-v2'
+}
+
+# The events of a life, in order, each once.
+shim_check_events() {
+    box_ctr events >"$work/events" 2>&1 9>&- &
+    local listener=$!
+    sleep 0.3
+    box_run -d c1 sh -c 'exit 3'
+    until_true task_is c1 STOPPED
+    box_ctr task delete c1 || true
+    until_true grep -q /tasks/delete "$work/events"
+    kill "$listener"
+    same "$(grep -o '/tasks/[a-z-]*' "$work/events" | tr '\n' ' ')" "/tasks/create /tasks/start /tasks/exit /tasks/delete "
+}
+
+shim_check_log_file() {
+    box_run -d "--log-uri=file://$work/c1.log" c1 sh -c 'echo out; echo err >&2'
+    until_true task_is c1 STOPPED
+    same "$(sort "$work/c1.log" | tr '\n' ' ')" "err out "
+}
+
+# Resident, with one container; the budget is of the issue "containerd-shim-rrt-v2".
+shim_check_memory() {
+    box_run -d c1 sleep 1000
+    local kib
+    kib=$(awk '/^VmRSS/ { print $2 }' "/proc/$(shim_pid_of c1)/status")
+    say "resident: $kib KiB"
+    [ "$kib" -le 2500 ]
+}

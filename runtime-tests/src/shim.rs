@@ -8,7 +8,7 @@ use nix::sys::stat::Mode;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,6 +22,7 @@ pub type Event = (String, Fields);
 /// In containerd's place: takes events.
 pub struct Events {
     list: Arc<Mutex<Vec<Event>>>,
+    connections: Arc<Mutex<Vec<UnixStream>>>,
     /// The socket, for `TTRPC_ADDRESS`.
     pub path: PathBuf,
 }
@@ -36,10 +37,12 @@ impl Events {
         let _ = fs::remove_file(path);
         let listener = UnixListener::bind(path).expect("a socket for events");
         let list = Arc::new(Mutex::new(Vec::new()));
-        let events = Self { list: list.clone(), path: path.to_owned() };
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let events = Self { list: list.clone(), connections: connections.clone(), path: path.to_owned() };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (mut stream, list) = (stream.expect("a connection"), list.clone());
+                connections.lock().expect("the connections").push(stream.try_clone().expect("dup"));
                 std::thread::spawn(move || {
                     while let Ok((id, _, payload)) = read_frame(&mut stream) {
                         let envelope = Fields::read(&payload).message(3).message(1);
@@ -54,6 +57,17 @@ impl Events {
             }
         });
         events
+    }
+
+    /// Goes away, as a daemon that is killed: the socket is a dead one, and connections end.
+    ///
+    /// # Panics
+    /// When a receiver has failed.
+    pub fn hang_up(&self) {
+        fs::remove_file(&self.path).expect("the socket");
+        for stream in self.connections.lock().expect("the connections").drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// All so far.

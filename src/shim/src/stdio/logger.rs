@@ -9,18 +9,20 @@ use crate::error::Error;
 use crate::log;
 use crate::reaper::Reaper;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal as NixSignal};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitStatus, kill_process};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// What a logger has to write when its process is gone, it may write; then it is ended.
+/// A logger that ends by itself when its input has ended is given this time, so that it has read all of it.
+const GRACE: Duration = Duration::from_secs(1);
+/// One that does not is told to, and is given this time to write what it has.
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A logging program that runs.
@@ -60,12 +62,17 @@ impl Logger {
         Ok((logger, stdout, stderr))
     }
 
-    /// Its input has ended: lets it finish, with SIGTERM as containerd's shim does, and with SIGKILL at last.
-    pub async fn stop(self) {
-        let _ = kill_process(self.pid, rustix::process::Signal::TERM);
-        if tokio::time::timeout(PATIENCE, self.end).await.is_err() {
-            log::warn("a logging program does not end; it is killed");
-            let _ = kill_process(self.pid, rustix::process::Signal::KILL);
+    /// Its input has ended, or is going to be forgotten: lets it finish, tells it to (SIGTERM, as containerd's shim does), and kills
+    /// it at last.
+    pub async fn stop(mut self) {
+        for (limit, signal) in [(GRACE, Signal::TERM), (PATIENCE, Signal::KILL)] {
+            if tokio::time::timeout(limit, &mut self.end).await.is_ok() {
+                return;
+            }
+            if signal == Signal::KILL {
+                log::warn("a logging program does not end; it is killed");
+            }
+            let _ = kill_process(self.pid, signal);
         }
     }
 }
@@ -90,7 +97,7 @@ fn spawn(program: &str, arguments: &[String], owner: &Owner, pass: &[&OwnedFd]) 
     }
     let mut attributes = PosixSpawnAttr::init()?;
     let mut pipe = SigSet::empty();
-    pipe.add(Signal::SIGPIPE);
+    pipe.add(NixSignal::SIGPIPE);
     // Ignored by us, and that would be inherited.
     attributes.set_sigdefault(&pipe)?;
     attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;

@@ -6,14 +6,19 @@ pub use crate::ready::Fd;
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::pipe::SpliceFlags;
+use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
-/// As much as one splice may move: a pipe's own size.
+/// A pipe's own size.
 const AT_ONCE: usize = 64 << 10;
+/// A stream that has moved so many bytes is a busy one …
+const BUSY: usize = 4 << 20;
+/// … and gets larger pipes, so that the processes at their ends have to be woken less often. What is in them counts against the
+/// container's memory limit, so they are not as large as they could be.
+const LARGE: usize = 256 << 10;
 /// After so many turns others have theirs.
 const TURNS: u32 = 16;
 
@@ -30,12 +35,21 @@ pub fn nonblocking(fd: &OwnedFd) -> Result<(), Error> {
 
 /// Moves everything from one pipe to another, without copying it. splice(2)
 pub async fn splice(from: &Fd, to: &Fd) -> io::Result<()> {
-    let mut turns = 0;
+    let (mut turns, mut moved) = (0, 0_usize);
     loop {
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        match rustix::pipe::splice(from.fd(), None, to.fd(), None, AT_ONCE, flags) {
+        match rustix::pipe::splice(from.fd(), None, to.fd(), None, LARGE, flags) {
             Ok(0) => return Ok(()),
-            Ok(_) => turns += 1,
+            Ok(n) => {
+                turns += 1;
+                if moved < BUSY {
+                    moved += n;
+                    if moved >= BUSY {
+                        enlarge(from);
+                        enlarge(to);
+                    }
+                }
+            }
             Err(Errno::INTR) => {}
             // Either is the reason.
             Err(Errno::AGAIN) if from.is_ready(PollFlags::IN) => to.writable().await?,
@@ -46,6 +60,13 @@ pub async fn splice(from: &Fd, to: &Fd) -> io::Result<()> {
             turns = 0;
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Only ever larger: the client may have made its fifo what it is. There is a limit for all pipes of a user, pipe(7); then it stays.
+fn enlarge(pipe: &Fd) {
+    if fcntl_getpipe_size(pipe.fd()).is_ok_and(|size| size < LARGE) {
+        let _ = fcntl_setpipe_size(pipe.fd(), LARGE);
     }
 }
 
