@@ -135,3 +135,18 @@ make_criu() {
     PATH=$dir/bin:$PATH
     criu check >/dev/null || die "criu does not work on this kernel: criu check"
 }
+
+# make_containerd2: have the programs of Debian unstable's containerd in /var/tmp/rrt-containerd. They are Go's, and need no newer
+# library than this machine has.
+make_containerd2() {
+    local root=/var/tmp/rrt-bench-sid dir=/var/tmp/rrt-containerd
+    [ ! -x "$dir/usr/bin/containerd" ] || return 0
+    say "fetching containerd of Debian's unstable"
+    make_sid_root "$root"
+    rm -rf "$dir" "$root"/tmp/containerd_*.deb
+    # The lists may be older than the package.
+    chroot "$root" sh -c 'cd /tmp && { apt-get -qq download containerd 2>/dev/null ||
+        { apt-get -qq -o Acquire::Check-Valid-Until=false update && apt-get -qq download containerd; }; }' >/dev/null
+    dpkg -x "$root"/tmp/containerd_*.deb "$dir"
+    rm -f "$root"/tmp/containerd_*.deb
+}

@@ -353,7 +353,15 @@ impl Shim {
 
     pub async fn pids(self: Rc<Self>, r: ContainerRequest) -> Answer<PidsResponse> {
         let container = self.container(&r.id)?;
-        let pids = container.pids(&self.reaper).await.map_err(|e| Error::unknown(e.message))?;
+        let mut pids = match container.pids(&self.reaper).await {
+            // The runtime may have nothing to say of a container that has ended.
+            Err(e) if container.init.exit.get().is_none() => return Err(Error::unknown(e.message)),
+            listed => listed.unwrap_or_default(),
+        };
+        if pids.is_empty() && container.init.exit.get().is_some() {
+            // containerd 1.7 and later throw a task without processes away when they are started again, and its exit code with it.
+            pids.push(container.init.pid());
+        }
         let execs: HashMap<u32, String> =
             container.execs.borrow().values().map(|exec| (exec.pid(), exec.exec.clone())).collect();
         let info = |pid: &u32| {
