@@ -278,6 +278,26 @@ fn rules_for_one_call_come_together_as_in_libseccomp() {
 }
 
 #[test]
+fn a_rule_that_begins_another_one_decides() {
+    let is = |index: u64, value: u64| json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
+    let rule = |action: &str, args: Value| json!({"names": ["read"], "action": action, "args": args});
+    let (longer, shorter) =
+        (rule("SCMP_ACT_TRAP", json!([is(0, 1), is(1, 2)])), rule("SCMP_ACT_KILL_PROCESS", json!([is(0, 1)])));
+    for rules in [[&longer, &shorter], [&shorter, &longer]] {
+        let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules});
+        assert_eq!(filter(profile.clone()).unwrap().warnings.len(), 1);
+        assert_eq!(verdict(profile, "read", [1, 2, 0, 0, 0, 0]), 0x8000_0000);
+    }
+}
+
+#[test]
+fn a_tracer_gets_any_16_bits() {
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
+                         "syscalls": [{"names": ["read"], "action": "SCMP_ACT_TRACE", "errnoRet": 65535}]});
+    assert_eq!(verdict(profile, "read", [0; 6]), 0x7ff0_ffff);
+}
+
+#[test]
 fn a_socket_rule_holds_through_socketcall() {
     let x86 = |profile: &Value, number, args: [u64; 6]| {
         let data = Data { arch: plain::audit("SCMP_ARCH_X86"), number, args };
