@@ -10,7 +10,7 @@
 use crate::args::Args;
 use crate::cgroup;
 use crate::error::Error;
-use crate::proto::{Any, BootstrapParams, BootstrapResult, OPTIONS, Options};
+use crate::proto::{Any, BootstrapParams, BootstrapResult, Options};
 use prost::Message;
 use rrt_runtime_client::Bundle;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -49,7 +49,7 @@ impl Input {
             && params.instance_id == args.id
             && params.namespace == args.namespace
         {
-            let any = params.extensions.into_iter().filter_map(|e| e.value).find(|any| any.name() == OPTIONS);
+            let any = params.extensions.into_iter().filter_map(|e| e.value).find(Options::is_one);
             let options = options(any.as_ref())?;
             let socket_dir = params.socket_dir.filter(|dir| !dir.is_empty()).map_or_else(default, PathBuf::from);
             return Ok(Input { options, socket_dir, modern: true });
@@ -187,6 +187,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::{Extension, OPTIONS};
 
     fn args() -> Args {
         Args { id: "c".into(), namespace: "n".into(), ..Args::default() }
@@ -210,8 +211,6 @@ mod tests {
         let new = Input::parse(&params.encode_to_vec(), &args()).expect("params");
         assert_eq!(new, Input { options, socket_dir: "/s".into(), modern: true });
     }
-
-    use crate::proto::Extension;
 
     #[test]
     fn sockets_have_short_names_of_their_own() {

@@ -28,6 +28,7 @@ mod service;
 mod signal;
 mod stdio;
 mod time;
+mod toml;
 mod ttrpc;
 
 use args::Args;

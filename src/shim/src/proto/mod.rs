@@ -91,6 +91,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether it is of a type that [`Options::from_any`] reads.
+    pub fn is_one(any: &Any) -> bool {
+        any.name() == OPTIONS || any.name() == OLD_OPTIONS || any.name().ends_with(CRI_OPTIONS)
+    }
+
     /// The options of a request; without any, the defaults. containerd 1.6's clients send the older type to a shim whose name they
     /// do not know.
     ///
@@ -102,9 +107,26 @@ impl Options {
         match any.name() {
             OPTIONS => Options::decode(&any.value[..]).map_err(unreadable),
             OLD_OPTIONS => OldOptions::decode(&any.value[..]).map(Options::from).map_err(unreadable),
+            name if name.ends_with(CRI_OPTIONS) => {
+                let cri = CriOptions::decode(&any.value[..]).map_err(unreadable)?;
+                crate::toml::options(&cri.config_path, &cri.config_body)
+            }
             other => Err(format!("runtime options are of type {other:?}, not {OPTIONS}")),
         }
     }
+}
+
+/// What containerd's CRI plugin sends to a shim whose name it does not know: the table `options` of its configuration, as text
+/// (1.7 and later), or the path of a file.
+const CRI_OPTIONS: &str = "runtimeoptions.v1.Options";
+
+/// `runtimeoptions.v1.Options`
+#[derive(Clone, PartialEq, Eq, Message)]
+struct CriOptions {
+    #[prost(string, tag = "2")]
+    config_path: String,
+    #[prost(bytes = "vec", tag = "3")]
+    config_body: Vec<u8>,
 }
 
 const OLD_OPTIONS: &str = "containerd.linux.runc.CreateOptions";
@@ -298,6 +320,9 @@ mod tests {
         let old = OldOptions { io_uid: 7, no_new_keyring: true, ..OldOptions::default() };
         let read = Options::from_any(Some(&Any::of(OLD_OPTIONS, &old))).expect("the old type");
         assert_eq!((read.io_uid, read.no_new_keyring), (7, true));
+        let config_body = b"BinaryName = \"/x\"\n".to_vec();
+        let cri = Any::of("runtimeoptions.v1.Options", &CriOptions { config_path: String::new(), config_body });
+        assert_eq!(Options::from_any(Some(&cri)).map(|o| o.binary_name), Ok("/x".into()));
         assert!(Options::from_any(Some(&Any::of("other", &old))).is_err_and(|e| e.contains("other")));
     }
 
