@@ -10,7 +10,7 @@ use crate::error::{Doing, Error, Result};
 use rrt_sys::start::Args;
 use rrt_sys::{OFlags, path, seal};
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Set for the second execution. It only ends the loop: that we are sealed is checked, not believed.
@@ -29,11 +29,18 @@ pub fn ensure(args: Args) -> Result<()> {
             false => Err(Error::Usage("_RRT_SEALED is set but the runtime is not sealed; unset it".into())),
         };
     }
-    let file = path::open(own, OFlags::PATH).doing(doing)?;
-    if seal::is_immutable(file.as_fd()).doing(doing)? || is_out_of_reach(own).doing(doing)? {
-        return Ok(());
-    }
-    let sealed = seal::detached(own).or_else(|_| seal::memory_file(own)).doing(doing)?;
+    let is_immutable = |file: &OwnedFd| seal::is_immutable(file.as_fd()).doing(doing);
+    let sealed = match seal::detached(own) {
+        Ok(mount) if is_immutable(&mount)? => return Ok(()),
+        Ok(mount) => mount,
+        // Without the right to make mounts.
+        Err(_)
+            if is_immutable(&path::open(own, OFlags::PATH).doing(doing)?)? || is_out_of_reach(own).doing(doing)? =>
+        {
+            return Ok(());
+        }
+        Err(_) => seal::memory_file(own).doing(doing)?,
+    };
     Err(Error::System { doing: doing(), source: args.execute(sealed.as_fd(), MARK) })
 }
 
