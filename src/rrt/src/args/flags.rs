@@ -205,8 +205,11 @@ const MOUNTS: Flags = &[
     OUTPUT_FORMAT,
 ];
 
-const SPEC: Flags =
-    &[BUNDLE.help("Directory to write to [default: .]"), switch("rootless", "For a container of this user")];
+const SPEC: Flags = &[
+    BUNDLE.help("Directory to write to [default: .]"),
+    value("file", "FILE", "Write FILE in there, in place of config.json").short('f'),
+    switch("rootless", "For a container of this user"),
+];
 
 const UPDATE: Flags = &[
     value(

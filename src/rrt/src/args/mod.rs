@@ -111,7 +111,7 @@ pub enum Command {
     Update { id: String, resources: NewResources, devices: Vec<DeviceRule>, rdt: RdtUpdate },
     Checkpoint(CheckpointOptions),
     Restore(RestoreOptions),
-    Spec { bundle: Option<PathBuf>, rootless: bool },
+    Spec { file: PathBuf, rootless: bool },
     Features { probe: bool },
     Info,
     Completion { shell: Shell },
@@ -276,7 +276,11 @@ fn read(name: &str, line: &Line<'_>) -> Result<Command, String> {
         },
         "checkpoint" => Command::Checkpoint(checkpoint(line)?),
         "restore" => Command::Restore(restore(line)?),
-        "spec" => Command::Spec { bundle: line.path("bundle"), rootless: line.has("rootless") },
+        "spec" => {
+            let name = line.path("file").unwrap_or_else(|| "config.json".into());
+            let file = line.path("bundle").unwrap_or_default().join(name);
+            Command::Spec { file, rootless: line.has("rootless") }
+        }
         "features" => Command::Features { probe: line.has("probe") },
         "info" => Command::Info,
         "completion" => match line.one("shell", values::shell)? {

@@ -245,8 +245,15 @@ fn update_names_only_what_was_given() {
 
 #[test]
 fn spec_features_and_plan() {
-    assert!(matches!(ok(&["spec"]), Command::Spec { bundle: None, rootless: false }));
-    assert!(matches!(ok(&["spec", "-b", "/b", "--rootless"]), Command::Spec { bundle: Some(_), rootless: true }));
+    for (argv, expected, for_user) in [
+        (&["spec"][..], "config.json", false),
+        (&["spec", "-b", "/b", "--rootless"], "/b/config.json", true),
+        (&["spec", "-f", "x.json", "--bundle", "/b"], "/b/x.json", false),
+        (&["spec", "--file", "/x.json", "--bundle", "/b"], "/x.json", false),
+    ] {
+        let Command::Spec { file, rootless } = ok(argv) else { panic!("{argv:?}") };
+        assert_eq!((file.to_str(), rootless), (Some(expected), for_user), "{argv:?}");
+    }
     assert!(matches!(ok(&["features"]), Command::Features { probe: false }));
     assert!(matches!(ok(&["features", "-probe"]), Command::Features { probe: true }));
     let Command::Plan { options, json: true } = ok(&["plan", "--bundle", "/b", "--json"]) else { panic!() };

@@ -42,7 +42,7 @@ pub fn run(program: &str, globals: &Globals, command: Command, sealed: Result<()
         Command::Help(text) => return print(text.as_bytes()),
         Command::Version => return print(report::version(program).as_bytes()),
         Command::Features { probe } => return report::features(probe),
-        Command::Spec { bundle, rootless } => return report::spec(bundle.as_deref(), rootless),
+        Command::Spec { file, rootless } => return report::spec(&file, rootless),
         Command::Info => return print(info::text(&report::version(program)).as_bytes()),
         Command::Completion { shell } => return print(shell.script().as_bytes()),
         _ => {}

@@ -67,7 +67,7 @@ pub fn features(probe: bool) -> Result<u8, Failure> {
 }
 
 /// `spec`: never over a file that is there.
-pub fn spec(bundle: Option<&Path>, rootless: bool) -> Result<u8, Failure> {
+pub fn spec(path: &Path, rootless: bool) -> Result<u8, Failure> {
     let whose = if rootless {
         let (uid, gid) = rrt_sys::creds::effective_ids();
         For::User { uid, gid }
@@ -76,8 +76,7 @@ pub fn spec(bundle: Option<&Path>, rootless: bool) -> Result<u8, Failure> {
     };
     // Only where v2 alone is mounted is this file at the top (cgroups(7)).
     let v2_only = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let path = bundle.unwrap_or(Path::new("")).join("config.json");
-    let mut file = std::fs::File::create_new(&path).map_err(|source| match source.kind() {
+    let mut file = std::fs::File::create_new(path).map_err(|source| match source.kind() {
         ErrorKind::AlreadyExists => Error::Usage(format!("File {} exists. Remove it first", path.display())),
         _ => Error::Io { doing: format!("create {}", path.display()), source },
     })?;
