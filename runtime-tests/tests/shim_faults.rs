@@ -1,6 +1,6 @@
 //! What goes wrong around the shim: containerd goes away, the shim is killed, the runtime fails, there is too much of everything.
 
-use runtime_tests::shim::{Events, NAMESPACE, Shim, Streams, command, is_our_shim, options};
+use runtime_tests::shim::{Events, NAMESPACE, Shim, Streams, command, is_our_shim, options, reader};
 use runtime_tests::wire::{Client, Fields, Message};
 use runtime_tests::{Container, runtime, until};
 use std::fs;
@@ -253,6 +253,59 @@ fn a_root_file_system_that_cannot_be_mounted() {
     let request = shim.create_request(&c, &Streams::default()).message(3, &bind);
     shim.client.call("Create", &request).expect("Create");
     shim.finish();
+}
+
+/// An image of many layers: their paths are longer than the page of options that mount(2) reads.
+#[test]
+fn a_root_file_system_of_many_layers() {
+    let mut c = Container::new().sh("cat /layer59 /layer0");
+    let mut shim = Shim::start(&mut c);
+    let layers = c.dir.join("a-directory-for-layers-with-a-name-that-is-as-long-as-those-of-a-snapshotter-are");
+    let mut lower = vec![c.path("/").display().to_string()];
+    for n in 0..60 {
+        let layer = layers.join(n.to_string());
+        fs::create_dir_all(&layer).expect("a layer");
+        fs::write(layer.join(format!("layer{n}")), format!("{n}\n")).expect("a file of it");
+        lower.push(layer.display().to_string());
+    }
+    // All below one directory, the root file system, too.
+    fs::rename(c.path("/"), layers.join("rootfs")).expect("move the root file system");
+    lower[0] = layers.join("rootfs").display().to_string();
+    for dir in ["rootfs", "upper", "work"] {
+        fs::create_dir(c.dir.join(dir)).expect("a directory");
+    }
+    let option = format!("lowerdir={}", lower.join(":"));
+    assert!(option.len() > 4096);
+    let overlay = Message::new().text(1, "overlay").text(2, "overlay").text(4, &option);
+    let overlay = overlay.text(4, &format!("upperdir={}", c.dir.join("upper").display()));
+    let overlay = overlay.text(4, &format!("workdir={}", c.dir.join("work").display()));
+    let streams = Streams::fifos(&c, "init", false);
+    let (out, _err) = (reader(&streams.stdout), reader(&streams.stderr));
+    let request = shim.create_request(&c, &streams).message(3, &overlay);
+    shim.client.call("Create", &request).expect("Create");
+    shim.simple("Start");
+    assert_eq!(shim.wait(""), 0);
+    shim.finish();
+    assert_eq!(out.join().expect("the reader"), b"59\n0\n");
+}
+
+/// A task that was never started is deleted, as when a client changes its mind.
+#[test]
+fn a_container_that_was_never_started() {
+    let mut c = Container::new().idle();
+    let mut shim = Shim::start(&mut c);
+    let pid = shim.create(&c, &Streams::default());
+    shim.kill("", 9).expect("Kill");
+    assert_eq!(shim.wait(""), 137);
+    shim.simple("Delete");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    let exit = format!("exit {} 137", c.id);
+    shim.events.expect(&["create", &exit, "delete"]);
+    shim.create(&c, &Streams::default());
+    shim.simple("Delete");
+    let named = shim.named();
+    assert_eq!(shim.client.call("State", &named).expect_err("deleted").code, 5);
+    shim.shutdown();
 }
 
 /// Everything in the options reaches the runtime, as flags.
