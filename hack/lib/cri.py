@@ -1,12 +1,17 @@
 #!/usr/bin/python3
 """One call of containerd's CRI plugin, as a kubelet makes it; the messages are written by their field numbers.
 
-cri.py SOCKET pod NAME UID CGROUP LOGS HANDLER   prints the id of a pod with the host's network
-cri.py SOCKET create POD NAME IMAGE LOG UID CGROUP LOGS WORD...   prints the id of a container
+cri.py SOCKET pod|net-pod NAME UID CGROUP LOGS HANDLER   prints the id of a pod with the host's network, or with one by CNI
+cri.py SOCKET create POD NAME FLAGS IMAGE LOG UID CGROUP LOGS WORD...   prints the id of a container
 cri.py SOCKET start|stop|remove|stop-pod|remove-pod ID
 cri.py SOCKET exec ID WORD...    prints its output, ends with its exit code
+cri.py SOCKET exec-url ID FLAGS WORD...   prints the address for cri_stream.py
+cri.py SOCKET attach-url ID FLAGS         the same
+cri.py SOCKET ip POD             prints the pod's address
 cri.py SOCKET state ID           prints the state (0 created, 1 running, 2 exited) and the exit code
 cri.py SOCKET stats ID           prints CPU time in nanoseconds and the working set in bytes
+
+FLAGS are letters, or `-`: `i` for a standard input (a container's ends with the first client's), `t` for a terminal.
 """
 import sys
 
@@ -60,10 +65,10 @@ def fields(data):
     return found
 
 
-def pod_config(name, uid, cgroup, logs):
-    host_network = message((1, message((1, 2))))
+def pod_config(name, uid, cgroup, logs, host_network=True):
+    security = message((1, message((1, 2 if host_network else 0))))
     return message(
-        (1, message((1, name), (2, uid), (3, "default"))), (3, logs), (8, message((1, cgroup), (2, host_network)))
+        (1, message((1, name), (2, uid), (3, "default"))), (3, logs), (8, message((1, cgroup), (2, security)))
     )
 
 
@@ -74,18 +79,32 @@ def main():
     def call(method, *request):
         return fields(channel.unary_unary("/runtime.v1.RuntimeService/" + method)(message(*request), timeout=60))
 
-    if command == "pod":
-        name, uid, cgroup, logs, handler = args
-        print(call("RunPodSandbox", (1, pod_config(name, uid, cgroup, logs)), (2, handler))[1].decode())
+    if command in ("pod", "net-pod"):
+        *pod, handler = args
+        print(call("RunPodSandbox", (1, pod_config(*pod, command == "pod")), (2, handler))[1].decode())
     elif command == "create":
-        pod, name, image, log, uid, cgroup, logs, *words = args
-        config = message((1, message((1, name))), (2, message((1, image))), *((3, word) for word in words), (11, log))
+        pod, name, flags, image, log, uid, cgroup, logs, *words = args
+        streams = ((12, int("i" in flags)), (13, int("i" in flags)), (14, int("t" in flags)))
+        config = message(
+            (1, message((1, name))), (2, message((1, image))), *((3, word) for word in words), (11, log), *streams
+        )
         print(call("CreateContainer", (1, pod), (2, config), (3, pod_config("pod", uid, cgroup, logs)))[1].decode())
     elif command == "exec":
         answer = call("ExecSync", (1, args[0]), *((2, word) for word in args[1:]), (3, 30))
         sys.stdout.write(answer.get(1, b"").decode())
         sys.stderr.write(answer.get(2, b"").decode())
         sys.exit(answer.get(3, 0))
+    elif command == "exec-url":
+        container, flags, *words = args
+        tty = int("t" in flags)
+        streams = ((3, tty), (4, int("i" in flags)), (5, 1), (6, 1 - tty))
+        print(call("Exec", (1, container), *((2, word) for word in words), *streams)[1].decode())
+    elif command == "attach-url":
+        container, flags = args
+        tty = int("t" in flags)
+        print(call("Attach", (1, container), (2, int("i" in flags)), (3, tty), (4, 1), (5, 1 - tty))[1].decode())
+    elif command == "ip":
+        print(fields(fields(call("PodSandboxStatus", (1, args[0]))[1])[5])[1].decode())
     elif command == "state":
         status = fields(call("ContainerStatus", (1, args[0]))[1])
         print(status.get(3, 0), status.get(7, 0))

@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# containerd's CRI plugin with our shim, called as a kubelet calls it (lib/cri.py): pods with the host's network, and what is in them.
+# containerd's CRI plugin with our shim, called as a kubelet calls it (lib/cri.py, and lib/cri_stream.py for streams): pods with
+# the host's network and with a bridge of CNI, and what is in them; and the same plugin with containerd's own shim calling rrt.
 # Checks are called by name (lib/checks.sh).
-# shellcheck disable=SC2154 # $work, $runtime, $shim, $cgroup, $top: of hack/interop
+# shellcheck disable=SC2016,SC2154 # $x in '' is for the container; $work, $runtime, $shim, $cgroup, $top: of hack/interop
 
 cri_up() {
     local dir=$work/cri
-    mkdir -p "$dir/bin" "$dir/image"
+    mkdir -p "$dir/bin" "$dir/image" "$dir/net.d"
     ln -sf "$shim" "$dir/bin/containerd-shim-rrt-v2"
     cat >"$dir/config.toml" <<-END
 	version = 2
@@ -25,6 +26,17 @@ cri_up() {
 	    runtime_type = "io.containerd.rrt.v2"
 	    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rrt.options]
 	      ConfigPath = "$dir/options.toml"
+	  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc-shim]
+	    runtime_type = "io.containerd.runc.v2"
+	    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc-shim.options]
+	      BinaryName = "$runtime"
+	  [plugins."io.containerd.grpc.v1.cri".cni]
+	    bin_dir = "/usr/lib/cni"
+	    conf_dir = "$dir/net.d"
+	END
+    cat >"$dir/net.d/10-pods.conflist" <<-END
+	{ "cniVersion": "0.4.0", "name": "pods", "plugins": [{ "type": "bridge", "bridge": "rrt-pods", "isGateway": true,
+	  "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.213.0.0/24" }]] } }] }
 	END
     # containerd 1.6 gives a shim that it does not know nothing but this path.
     printf 'BinaryName = "%s"\n' "$runtime" >"$dir/options.toml"
@@ -50,15 +62,16 @@ cri_down() {
 
 cri() { "$top/hack/lib/cri.py" "$work/cri/sock" "$@"; }
 
-# The pods of a check are in $pods, so that cri_clean finds them.
+# new_pod NAME [pod|net-pod [HANDLER]]: $pod is its id. The pods of a check are in a list, so that cri_clean finds them.
 new_pod() {
-    pod=$(cri pod "$1" "$1" "$cgroup/$1" "$work/pods/$1" rrt)
+    pod=$(cri "${2:-pod}" "$1" "$1" "$cgroup/$1" "$work/pods/$1" "${3:-rrt}")
     printf '%s\n' "$pod" >>"$work/pods.list"
 }
+# new_container NAME POD WORD...: prints its id; $flags as cri.py has them.
 new_container() {
     local name=$1 in_pod=$2
     shift 2
-    cri create "$pod" "$name" localhost/box:latest "$name.log" "$in_pod" "$cgroup/$in_pod" "$work/pods/$in_pod" "$@"
+    cri create "$pod" "$name" "${flags:--}" localhost/box:latest "$name.log" "$in_pod" "$cgroup/$in_pod" "$work/pods/$in_pod" "$@"
 }
 
 cri_clean() {
@@ -138,4 +151,108 @@ cri_check_containerd_restarts() {
     until_true state_is "$ending" "2 9"
     same "$(cri state "$running")" "1 0"
     same "$(cri exec "$running" echo still-here)" still-here
+}
+
+# Two pods on CNI's bridge, each with an address of its own, reach each other and nothing but their own loopback.
+cri_check_bridge() {
+    local a b c d
+    new_pod p6 net-pod
+    a=$(cri ip "$pod")
+    c=$(new_container a p6 nc -ll -p 80 -e echo from-a)
+    new_pod p7 net-pod
+    b=$(cri ip "$pod")
+    d=$(new_container b p7 nc -ll -p 80 -e echo from-b)
+    cri start "$c"
+    cri start "$d"
+    like "$a $b" '^10\.213\.0\.[0-9]+ 10\.213\.0\.[0-9]+$'
+    [ "$a" != "$b" ]
+    until_true cri exec "$c" nc -w 5 "$b" 80
+    until_true cri exec "$d" nc -w 5 "$a" 80
+    same "$(cri exec "$c" nc -w 5 "$b" 80)" from-b
+    same "$(cri exec "$d" nc -w 5 "$a" 80)" from-a
+    same "$(cri exec "$d" nc -w 5 127.0.0.1 80)" from-b
+    like "$(cri exec "$d" ip -o addr show eth0)" "inet $b/24"
+    like "$(cri exec "$d" ip -o link show lo)" '[<,]UP[,>]'
+    same "$(cri exec "$d" sh -c 'ls /sys/class/net | wc -w')" 2
+    same "$(ip -o link show master rrt-pods | wc -l)" 2
+    cri stop-pod "$pod"
+    same "$(ip -o link show master rrt-pods | wc -l)" 1
+}
+
+# stream exec|attach ID FLAGS WORD...: what kubectl does; $sizes are sent to the terminal.
+stream() {
+    local url
+    url=$(cri "$1-url" "${@:2}")
+    # shellcheck disable=SC2086 # words
+    "$top/hack/lib/cri_stream.py" "$url" "$3" ${sizes:-}
+}
+
+# The two streams apart, the exit code, and a half-close: the end of standard input is seen, and output comes afterwards.
+cri_check_streaming_exec() {
+    local c
+    new_pod p8
+    c=$(new_container a p8 sleep 1000)
+    cri start "$c"
+    status_of 7 stream exec "$c" - sh -c 'echo out; echo err >&2; exit 7' >"$work/out" 2>"$work/err"
+    same "$(cat "$work/out")" out
+    like "$(cat "$work/err")" '^err'
+    same "$(printf 'one\ntwo\n' | stream exec "$c" i sh -c 'wc -l; sleep 0.3; echo late')" $'2\nlate'
+    # More than any pipe or window on the way holds, both ways.
+    head -c 3000000 /dev/urandom >"$work/blob"
+    stream exec "$c" i cat <"$work/blob" >"$work/back"
+    cmp "$work/back" "$work/blob"
+    status_of 0 stream exec "$c" - true
+    status_of 137 stream exec "$c" - sh -c 'kill -KILL $$'
+}
+
+cri_check_streaming_terminal() {
+    local c sizes="40x120 24x80" script
+    new_pod p9
+    c=$(new_container a p9 sleep 1000)
+    cri start "$c"
+    script='for size in "40 120" "24 80"; do until [ "$(stty size 2>/dev/null)" = "$size" ]; do sleep 0.05; done; echo "<$size>"; done; tty; exit 4'
+    status_of 4 stream exec "$c" t sh -c "$script" >"$work/out"
+    same "$(tr -d '\r' <"$work/out" | tr '\n' ' ')" "<40 120> <24 80> /dev/pts/0 "
+    # What is typed: the end is a character. containerd takes the end of the client's own input for a detachment.
+    sizes='' status_of 0 stream exec "$c" it sh -c 'stty -echo; echo ready; cat' >"$work/out" < <(
+        until_true grep -q ready "$work/out" >&2
+        printf 'typed\n\004'
+        sleep 5
+    )
+    same "$(tr -d '\r' <"$work/out" | tr '\n' ' ')" "ready typed "
+}
+
+# A container's own streams: what it gets is in the log too, and the end of the client's input is the end of its own.
+cri_check_attach() {
+    local c
+    new_pod p10
+    c=$(flags=i new_container a p10 sh -c 'read -r x; sleep 0.3; echo "got $x"; wc -c; echo err >&2; exit 6')
+    cri start "$c"
+    printf 'hello\n12345' | stream attach "$c" i >"$work/out" 2>"$work/err"
+    same "$(cat "$work/out")" $'got hello\n5'
+    like "$(cat "$work/err")" '^err'
+    until_true state_is "$c" "2 6"
+    until_true grep -q 'stdout F got hello' "$work/pods/p10/a.log"
+
+    c=$(flags=it new_container b p10 sh -c 'until [ "$(stty size 2>/dev/null)" = "40 120" ]; do sleep 0.05; done; read -r x; echo "on $(tty): $x"')
+    cri start "$c"
+    sizes=40x120 stream attach "$c" it >"$work/out" < <(printf 'hi\n'; sleep 5)
+    like "$(tr -d '\r' <"$work/out")" 'on /dev/pts/0: hi'
+}
+
+# containerd's own shim, which calls rrt by its option BinaryName.
+cri_check_runc_shim() {
+    local c
+    new_pod p11 pod runc-shim
+    c=$(new_container a p11 sh -c 'echo out; echo err >&2; sleep 1000')
+    cri start "$c"
+    same "$(pgrep -cf containerd-shim-runc-v2)" 1
+    same "$(pgrep -cf containerd-shim-rrt-v2)" 0
+    same "$(cri state "$c")" "1 0"
+    same "$(cri exec "$c" echo hello)" hello
+    status_of 5 cri exec "$c" sh -c 'exit 5'
+    until_true grep -q 'stdout F out' "$work/pods/p11/a.log"
+    until_true grep -q 'stderr F err' "$work/pods/p11/a.log"
+    cri stop "$c"
+    same "$(cri state "$c")" "2 137"
 }
