@@ -1,6 +1,7 @@
 //! Running a command that may hang, and that may leave children which hold its output.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -185,7 +186,7 @@ pub fn run(command: &mut Command, dir: &Path) -> Output {
     let (stdout_file, stderr_file) = (output_file(dir, "stdout"), output_file(dir, "stderr"));
     let text = format!("{command:?}");
     command.stdout(append(&stdout_file)).stderr(append(&stderr_file));
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("{text}: {e}"));
+    let mut child = spawn(command).unwrap_or_else(|e| panic!("{text}: {e}"));
     let code = wait(&mut child);
     let output = Output {
         code: code.unwrap_or(-1),
@@ -196,6 +197,21 @@ pub fn run(command: &mut Command, dir: &Path) -> Output {
     };
     assert!(code.is_some(), "killed after {DEADLINE:?}: {output}");
     output
+}
+
+/// A program that a test has just copied is "busy" for as long as a child of another thread's, between fork and exec, has the copy open for
+/// writing.
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let busy = |r: &std::io::Result<Child>| matches!(r, Err(e) if e.kind() == ErrorKind::ExecutableFileBusy);
+    let mut child = command.spawn();
+    for _ in 0..100 {
+        if !busy(&child) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        child = command.spawn();
+    }
+    child
 }
 
 fn output_file(dir: &Path, name: &str) -> PathBuf {

@@ -138,7 +138,8 @@ fn of_a_running_container() {
 #[test]
 fn they_are_advertised_and_exclude_each_other() {
     known!("runc", "*", "options of crun's");
-    let features = run(std::process::Command::new(&runtime_tests::runtime().path).arg("features"), "/".as_ref()).json();
+    let mut call = std::process::Command::new(&runtime_tests::runtime().path);
+    let features = run(call.arg("features"), &container().dir).json();
     let options = features["mountOptions"].as_array().expect("list");
     for option in ["copy-symlink", "dest-nofollow", "src-nofollow"] {
         assert!(options.contains(&json!(option)), "{option}");

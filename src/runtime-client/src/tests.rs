@@ -1,13 +1,15 @@
 use super::*;
-use std::os::unix::fs::PermissionsExt;
 
 /// A runtime that is a shell script.
 fn script(name: &str, text: &str) -> (Runtime, PathBuf) {
     let dir = std::env::temp_dir().join(format!("rrt-client-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("make a directory");
-    let program = dir.join("runtime");
-    std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).expect("write a script");
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
+    let (source, program) = (dir.join("source"), dir.join("runtime"));
+    std::fs::write(&source, format!("#!/bin/sh\n{text}\n")).expect("write a script");
+    // By another process: a child of another test's, between fork and exec, would have our file open, and a busy file is not executed.
+    let copied =
+        std::process::Command::new("install").arg("-m755").args([&source, &program]).status().expect("install");
+    assert!(copied.success());
     (Runtime { program, root: "/r".into(), log: dir.join("log.json"), systemd_cgroup: false }, dir)
 }
 
