@@ -203,6 +203,8 @@ containerd_check_many_at_once() {
 containerd_check_checkpoint_restore() {
     # The number is a symlink's target: criu wants every file that is open for writing back as it was.
     local counting='i=0; while :; do i=$((i+1)); ln -sfn $i /tmp/m; mv /tmp/m /tmp/n; sleep 0.02; done' file n
+    # Of the engine before, which has the same data.
+    box_ctr image rm localhost/saved:latest >/dev/null 2>&1 || true
     box_run -d c1 sh -c "$counting"
     file=/proc/$(task_pid c1)/root/tmp/n
     until_true test -L "$file"

@@ -83,6 +83,7 @@ shim_check_events() {
 }
 
 shim_check_log_file() {
+    rm -f "$work/c1.log"
     box_run -d "--log-uri=file://$work/c1.log" c1 sh -c 'echo out; echo err >&2'
     until_true task_is c1 STOPPED
     same "$(sort "$work/c1.log" | tr '\n' ' ')" "err out "

@@ -220,6 +220,11 @@ fn what_it_cannot_have_is_named() {
         container().namespace("user", "").with("/linux/uidMappings", map.clone()).with("/linux/gidMappings", map);
     refused(user, "linux.namespaces: a user namespace without a mount namespace");
     refused(container().with("/root/path", json!("/")), "root.path: is the host's /");
+    // Both before either is created: each comes with a mount namespace of the test's own.
+    let (first, second) = (container().idle(), container());
+    let (second, first) = (second.beside(&first).with("/root/path", json!(first.path(""))), first.up());
+    refused(second, "has its mounts there");
+    first.delete(&["--force"]).ok();
     let before = host_mounts();
     let own = format!("/proc/{}/task/{}/ns/mnt", std::process::id(), rustix::thread::gettid().as_raw_nonzero());
     refused(container().namespace("mount", &own), "is the host's own mount namespace");

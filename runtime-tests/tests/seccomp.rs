@@ -720,11 +720,18 @@ fn an_agent_answers_for_a_user() {
     c.kill("KILL").ok();
     assert_eq!(for_init.join().expect("the agent").1, 0);
 
-    // And for an init that others see, as it has no pid namespace of its own.
-    let (mut c, socket) = notifying(&["mkdir", "mkdirat"]);
-    c.remove_namespace("pid");
-    let c = c.without_mount("/proc").mount("/proc", "bind", "/proc", &["rbind"]);
-    let agent = listen(&socket);
+    // And for an init that others see, as it has no pid namespace of its own: in `run`, and in `start`, which is not its parent.
+    let seen = || {
+        let (mut c, socket) = notifying(&["mkdir", "mkdirat"]);
+        c.remove_namespace("pid");
+        let agent = listen(&socket);
+        (c.without_mount("/proc").mount("/proc", "bind", "/proc", &["rbind"]), agent)
+    };
+    let (c, agent) = seen();
     assert_eq!(c.args(&["guest", "try", "mkdir", "/tmp/x"]).report(), json!(["ENOSPC"]));
     agent.join().expect("the agent");
+    let (c, agent) = seen();
+    let c = c.idle().up();
+    c.kill("KILL").ok();
+    assert_eq!(agent.join().expect("the agent").1, 0);
 }

@@ -7,7 +7,7 @@
 //!
 //! So just before the filter is loaded it makes a sibling, the courier, that shares its table of fds (`CLONE_FILES`) but not the filter.
 //! The courier waits for the number, sends the fd that has it, and ends before the program runs. Like the process it has nothing of the
-//! host on it, and it is as closed to the container. The runtime is its parent.
+//! host on it, and it is as closed to the container. Its parent is that of the process: the runtime, or in `start` who adopted the container.
 
 use crate::error::{Doing, Error, Result};
 use crate::handshake::{Channel, Frame};
@@ -69,7 +69,9 @@ impl Courier {
     pub fn fetch(self, number: i32) -> Result<OwnedFd> {
         let doing = || "linux.seccomp: have the listener brought".to_string();
         let brought = self.bring(number);
-        self.process.wait().doing(doing)?;
+        // Whoever its parent is, its pidfd tells of its end.
+        socket::poll_readable(&[self.process.pidfd.as_fd()], -1).doing(doing)?;
+        let _ = self.process.wait();
         let killed = || Error::Init("the process that brings the seccomp listener was killed".into());
         match brought {
             Err(e) if e.is(errno::EPIPE) || e.is(errno::ECONNRESET) => Err(killed()),

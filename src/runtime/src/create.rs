@@ -156,7 +156,9 @@ impl Runtime {
         // What will exist is written down before it does.
         let mut state = plan_state(plan, process, facts);
         if let (Entry::Chroot, Some(trees)) = (plan.root.entry, &trees) {
-            state.host_root = Some(HostRoot::new(trees.root.as_fd(), &plan.root.path)?);
+            let root = HostRoot::new(trees.root.as_fd(), &plan.root.path)?;
+            root.require_alone(&self.root)?;
+            state.host_root = Some(root);
             made.host_root.clone_from(&state.host_root);
         }
         state.intel_rdt = plan.intel_rdt.as_ref().map(IntelRdtPlan::locate).transpose()?;

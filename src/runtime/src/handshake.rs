@@ -22,7 +22,7 @@
 //!   Ready        all is set up, the program exists -> state `created`, pid file, pidfd socket
 //!      <- Go     after each, but for Ready in `run`, where Start is the answer
 //!   then the start gate (`create`) or this same socket (`run`, `exec`):
-//!      <- Start  with the container's state for the startContainer hooks
+//!      <- Start
 //!   Executing    the next call is execve, or with a seccomp filter its loading and then execve; then
 //!   Courier      the filter's listener will be brought by this process, if you may not fetch it
 //!   Listener n   the filter is loaded, and its listener is my fd n  -> fetched and sent to the agent
@@ -148,8 +148,7 @@ impl Frame {
         match (kind, body) {
             (1, [turn]) => Turn::from_byte(*turn).map(Frame::Turn),
             (2, []) => Some(Frame::Go),
-            // A body is what earlier versions sent: a container may be started by another one than has created it.
-            (3, _) => Some(Frame::Start),
+            (3, []) => Some(Frame::Start),
             (4, _) => Some(Frame::Failed(text())),
             (5, []) => Some(Frame::Executing),
             (7, []) => Some(Frame::Courier),

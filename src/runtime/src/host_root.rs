@@ -5,10 +5,12 @@
 //! the host is changed. What keeps the container in there is chroot(2), so only one without CAP_SYS_CHROOT is kept in.
 
 use crate::error::{Doing, Error, Result, config};
+use crate::log;
 use crate::namespaces::{NamespacePlan, kind};
+use crate::state::{State, StateDir};
 use rrt_oci::Linux;
 use rrt_sys::mount::{self, Propagation, SetAttr};
-use rrt_sys::path;
+use rrt_sys::path::{self, Root};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -84,8 +86,7 @@ impl HostRoot {
 
     /// Where it is now, if it is attached: a directory above it may have been renamed.
     fn find(&self) -> Result<Option<PathBuf>> {
-        let table = std::fs::read("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".into())?;
-        Ok(place_of(self.mount.id, &table))
+        Ok(place_of(self.mount.id, &mountinfo()?))
     }
 
     /// Opens it, for a process that is to enter the container.
@@ -111,17 +112,34 @@ impl HostRoot {
     }
 
     /// Takes it off, with everything that is mounted in it and over it. It is no error if it is not there.
+    ///
+    /// Who may rename a directory above it could lead us to another mount of the host's between two steps, so no symlink is followed, and
+    /// what is taken off is ours by its identity, or was mounted on ours by what mountinfo says of it.
     pub fn unmount(&self) -> Result<()> {
         /// More than anybody piles up on one directory.
         const MOST: usize = 100;
         for _ in 0..MOST {
-            let Some(place) = self.find()? else { return Ok(()) };
-            let doing = || format!("unmount the container's root {place:?}");
-            let top = path::open_dir(&place).doing(doing)?;
+            let table = mountinfo()?;
+            let Some(place) = place_of(self.mount.id, &table) else { return Ok(()) };
+            let doing = || {
+                format!(
+                    "unmount the container's root {place:?} (if something is mounted on a directory above it, unmount that first)"
+                )
+            };
+            let below = place.strip_prefix("/").unwrap_or(&place);
+            let top = Root::open(Path::new("/")).and_then(|root| root.resolve_plain(below)).doing(doing)?;
             let mount = Identity::of(top.as_fd()).doing(doing)?;
-            // Either it is ours, or it covers ours, on which it was mounted. A mount that only has our number is somebody else's.
-            if mount != self.mount && (mount.id == self.mount.id || place != self.place) {
-                return Ok(());
+            if mount != self.mount {
+                // A mount that only has our number is somebody else's.
+                if mount.id == self.mount.id {
+                    return Ok(());
+                }
+                if place != self.place || !is_on(mount.id, self.mount.id, &table) {
+                    log::warn(format!(
+                        "the container's root stays mounted on {place:?}: what is there now is not the container's"
+                    ));
+                    return Ok(());
+                }
             }
             // What the container has mounted there may be a peer of the host's: that must not go as well.
             let alone = SetAttr { propagation: Some(Propagation::Private), ..SetAttr::default() };
@@ -130,15 +148,52 @@ impl HostRoot {
         }
         Err(Error::Status(format!("{:?} is mounted over again and again", self.place)))
     }
+
+    /// Refuses a second container at the same place: each would be the other's to take off.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the other's name.
+    pub fn require_alone(&self, states: &Path) -> Result<()> {
+        let entries = std::fs::read_dir(states).doing(|| format!("read {states:?}"))?;
+        for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+            let state = StateDir::open_unlocked(states, &id).and_then(|dir| dir.read());
+            let Ok(Some(State { host_root: Some(other), .. })) = state else { continue };
+            if other.place == self.place && place_of(other.mount.id, &mountinfo()?).is_some() {
+                let problem = format!(
+                    "container {id:?} has its mounts there, and neither has a mount namespace; delete that one, or add {{\"type\": \
+                     \"mount\"}} to linux.namespaces"
+                );
+                return Err(config("root.path", problem));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// The mount point of a mount, from the text of a mountinfo.
-fn place_of(id: u64, table: &[u8]) -> Option<PathBuf> {
-    table.split(|b| *b == b'\n').find_map(|line| {
+fn mountinfo() -> Result<Vec<u8>> {
+    std::fs::read("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo".into())
+}
+
+/// The number, the parent's number and the mount point of each mount, from the text of a mountinfo. proc_pid_mountinfo(5)
+fn mounts(table: &[u8]) -> impl Iterator<Item = (u64, u64, &[u8])> {
+    table.split(|b| *b == b'\n').filter_map(|line| {
         let mut fields = line.split(|b| *b == b' ');
-        let number = std::str::from_utf8(fields.next()?).ok()?;
-        (number.parse() == Ok(id)).then(|| fields.nth(3).map(mount::unescape))?
+        let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+        let (id, parent) = (number()?, number()?);
+        Some((id, parent, fields.nth(2)?))
     })
+}
+
+/// Whether a mount is on another, or on one that is.
+fn is_on(mount: u64, other: u64, table: &[u8]) -> bool {
+    let parent = |id: &u64| mounts(table).find(|(m, ..)| m == id).map(|(_, parent, _)| parent).filter(|p| p != id);
+    // A chain is no longer than the table.
+    std::iter::successors(Some(mount), parent).take(mounts(table).count()).any(|id| id == other)
+}
+
+/// The mount point of a mount.
+fn place_of(id: u64, table: &[u8]) -> Option<PathBuf> {
+    mounts(table).find(|(m, ..)| *m == id).map(|(.., place)| mount::unescape(place))
 }
 
 #[cfg(test)]
@@ -171,5 +226,12 @@ mod tests {
         let table = b"21 1 0:5 / / rw - ext4 /dev/vda rw\n221 21 0:5 /b /run/a\\040b/rootfs rw - ext4 /dev/vda rw\n";
         assert_eq!(place_of(221, table), Some("/run/a b/rootfs".into()));
         assert_eq!(place_of(2, table), None);
+    }
+
+    #[test]
+    fn a_mount_is_on_those_below_it() {
+        let table = b"21 1 0:5 / / rw\n30 21 0:6 / /a rw\n31 30 0:7 / /a rw\n32 31 0:8 / /a rw\n40 21 0:9 / /b rw\n1 1 0:1 / / rw\n";
+        assert!(is_on(32, 30, table) && is_on(31, 30, table) && is_on(32, 21, table));
+        assert!(!is_on(40, 30, table) && !is_on(30, 31, table) && !is_on(99, 30, table));
     }
 }

@@ -180,6 +180,11 @@ fn refuse_lost(plan: &Plan) -> Result<()> {
         let problem = "criu binds by path and follows symlinks; src-nofollow and dest-nofollow are not for restore";
         return Err(config(format!("{}.options", mount.property), problem));
     }
+    if let Some(mount) = plan.mounts.iter().find(|m| m.idmap.is_some() && m.in_root.is_some()) {
+        let problem =
+            "criu cannot translate the owners of a source below root.path; take the source out of the root file system";
+        return Err(config(&mount.property, problem));
+    }
     match lost.into_iter().find(|(asked, _)| *asked) {
         Some((_, property)) => {
             let problem =

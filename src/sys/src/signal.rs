@@ -64,6 +64,12 @@ pub fn exit_on_request() -> Result<()> {
     Ok(())
 }
 
+/// Has SIGALRM end this process after so many seconds, if that signal has no handler. alarm(2)
+pub fn end_after(seconds: u32) {
+    // SAFETY: takes any number. alarm(2)
+    unsafe { libc::alarm(seconds) };
+}
+
 /// Whether a signal asks a program to end. signal(7)
 pub fn asks_to_end(signal: i32) -> bool {
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal)

@@ -15,7 +15,7 @@ use crate::{core_sched, id_maps, launch, lsm, net_devices, probe, program, rebir
 use rrt_cgroups::Cgroup;
 use rrt_sys::path::Root;
 use rrt_sys::process::{self, Child, SingleThreaded};
-use rrt_sys::{errno, limits, namespace};
+use rrt_sys::{errno, limits, namespace, signal};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -227,8 +227,10 @@ fn settings(plan: &Plan, token: &SingleThreaded, findings: &mut Findings) {
     for flag in probe::unknown_seccomp_flags(filter.flags) {
         findings.error(format!("linux.seccomp.flags: this kernel does not know {flag}"));
     }
-    // A child under the filter may be unable to say even that it is done: only a refusal counts.
+    // A child under the filter may be unable to say even that it is done, or wait for the agent that it has not got: only a refusal counts.
     let loaded = rebirth::in_child(token, || {
+        process::set_parent_death_signal(9).doing(|| "bind the trial to its parent".into())?;
+        signal::end_after(1);
         process::set_no_new_privileges().doing(|| "linux.seccomp: try the filter".into())?;
         filter.try_load()
     });
