@@ -243,8 +243,10 @@ fn create_group(group: &PlannedGroup, rights: Rights, made: &mut Made) -> Result
     }
     let set = || group.settings.iter().try_for_each(|one| setting::apply(&dir, one, fresh));
     let mut done = set();
-    if group.version == Version::V2 && done.as_ref().is_err_and(|e| e.errno() == Some(libc::ENOENT)) {
-        // A systemd that starts or ends a unit beside ours takes the controllers off again that none of its own needs.
+    for _ in 0..TAKEN_OFF {
+        if group.version != Version::V2 || !done.as_ref().is_err_and(|e| e.errno() == Some(libc::ENOENT)) {
+            break;
+        }
         refused = hand_down(group, &dir)?;
         done = set();
     }
@@ -262,6 +264,10 @@ fn create_group(group: &PlannedGroup, rights: Rights, made: &mut Made) -> Result
         done => done,
     }
 }
+
+/// How often controllers are handed down again: a systemd that starts or ends a unit beside ours takes those off that none of its own needs,
+/// and while a machine boots it does so many times a second.
+const TAKEN_OFF: usize = 10;
 
 /// Makes the directory, and those above it where they are missing; says whether it is new. One mkdir(2) when only the
 /// last is missing, as under any engine after its first container.
