@@ -98,14 +98,15 @@ fn handshake_frames() {
         let length = if random.below(200) == 0 { FRAME_MAX - random.below(4) } else { random.below(8) };
         let mut packet: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
         if let Some(kind) = packet.first_mut() {
-            *kind %= 6;
+            *kind %= 8;
         }
         if let [1, turn, ..] = &mut packet[..] {
-            *turn %= 10;
+            *turn %= 15;
         }
         frames += u64::from(run(case, seed, &packet, handshake_frame));
     }
-    assert!(frames > cases / 4, "{frames} of {cases} packets were frames");
+    // Most kinds have no body, so a packet longer than a byte is mostly none.
+    assert!(frames > cases / 8, "{frames} of {cases} packets were frames");
 }
 
 #[test]
