@@ -275,15 +275,6 @@ impl ExecArgs {
         SysError::new(format!("execve({path:?})"), Errno::last_raw())
     }
 
-    /// Executes the file that an fd holds; returns only on failure. execveat(2)
-    pub fn exec_fd(&self, fd: BorrowedFd<'_>) -> SysError {
-        let ret = self.execveat(fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH);
-        check(ret, || format!("execveat({}, AT_EMPTY_PATH)", fd.as_raw_fd())).err().unwrap_or_else(|| {
-            // execveat does not return 0.
-            SysError::new("execveat", libc::EIO)
-        })
-    }
-
     /// Asks the kernel whether `path` could be executed, without doing it (`AT_EXECVE_CHECK`, Linux 6.14; before that
     /// faccessat(2) with the effective ids and a look at the file's type).
     pub fn check(&self, path: &CStr) -> Result<()> {
