@@ -136,5 +136,6 @@ lacks_capabilities() {
 # cgroup_value V1FILE V2FILE: commands for a shell in the container that print a limit of its own cgroup.
 cgroup_value() { printf 'cat /sys/fs/cgroup/%s 2>/dev/null || cat /sys/fs/cgroup/%s' "$1" "$2"; }
 
-# on_terminal COMMAND: run it on a pseudo terminal with this script's standard input; its output without \r.
-on_terminal() { script --quiet --return --echo never --command "$1" /dev/null | tr -d '\r'; }
+# on_terminal COMMAND: run it on a pseudo terminal with this script's standard input; its output without \r. By bash,
+# whatever $SHELL says: the command may be a function that was exported.
+on_terminal() { SHELL=$BASH script --quiet --return --echo never --command "$1" /dev/null | tr -d '\r'; }
