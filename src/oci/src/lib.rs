@@ -7,6 +7,8 @@ pub use oci_spec::runtime::*;
 /// The version of the runtime specification that is implemented, as `state`, `features` and `--version` tell it.
 pub const VERSION: &str = "1.3.0";
 
+#[cfg(feature = "image")]
+pub mod image;
 mod json;
 mod lenient;
 
