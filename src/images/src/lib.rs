@@ -1,0 +1,5 @@
+//! Images over registries and storage: the lower half of `berth` (DESIGN.md beside this crate).
+
+#![forbid(unsafe_code)]
+
+pub mod progress;
