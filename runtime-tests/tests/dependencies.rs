@@ -31,7 +31,7 @@ const AROUND: [(&str, &[&str], &[&str]); 4] = [
     ("rrt-content", &["rrt-oci"], &["rustix", "sha2", "thiserror"]),
     // nix has posix_spawn(3), which lets a logging program have the descriptors it expects; the rest is rustix.
     ("rrt-shim", &["rrt-runtime-client"], &["nix", "prost", "rustix", "serde", "serde_json", "sha2", "tokio"]),
-    ("rrt-images", &[], &[]),
+    ("rrt-images", &[], &["thiserror"]),
 ];
 
 /// What a static program that forks and is gone after a millisecond must not contain, however far down.

@@ -2,4 +2,5 @@
 
 #![forbid(unsafe_code)]
 
+pub mod layer;
 pub mod progress;
