@@ -13,6 +13,8 @@ mod handshake_frame;
 mod mutate;
 #[path = "../fuzz/src/seccomp_profile.rs"]
 mod seccomp_profile;
+#[path = "../fuzz/src/template.rs"]
+mod template;
 #[path = "../../src/seccomp/src/testing/mod.rs"]
 mod testing;
 
@@ -122,4 +124,19 @@ fn seccomp_profiles() {
         compiled += u64::from(run(case, seed, &text, |text| seccomp_profile(text, 16, &mut random)));
     }
     assert!(compiled > cases / 4, "{compiled} of {cases} documents were profiles");
+}
+
+#[test]
+fn templates() {
+    let (cases, seed) = (setting("FUZZ_CASES", 20_000), setting("FUZZ_SEED", 1));
+    let mut random = Random::new(seed);
+    let mut parsed = 0;
+    for case in 1..=cases {
+        let mut text = template::make(|n| random.below(n)).into_bytes();
+        if random.below(20) == 0 {
+            damage(&mut text, &mut random);
+        }
+        parsed += u64::from(run(case, seed, &text, template::template));
+    }
+    assert!(parsed > cases / 10, "{parsed} of {cases} texts were templates");
 }

@@ -8,5 +8,6 @@ pub mod facts;
 pub mod handshake_frame;
 pub mod mutate;
 pub mod seccomp_profile;
+pub mod template;
 #[path = "../../../src/seccomp/src/testing/mod.rs"]
 pub mod testing;
