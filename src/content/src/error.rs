@@ -72,6 +72,18 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What a failed call on a file under the root means.
+    pub fn io(doing: &'static str, path: &Path, source: io::Error) -> Error {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path },
+            io::ErrorKind::PermissionDenied => Error::Permission { doing, path },
+            _ => Error::Io { doing, path, source },
+        }
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         let kind = match &error {
@@ -92,13 +104,6 @@ pub(crate) trait At<T> {
 
 impl<T> At<T> for io::Result<T> {
     fn at(self, doing: &'static str, path: &Path) -> Result<T, Error> {
-        self.map_err(|source| {
-            let path = path.to_owned();
-            match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path },
-                io::ErrorKind::PermissionDenied => Error::Permission { doing, path },
-                _ => Error::Io { doing, path, source },
-            }
-        })
+        self.map_err(|source| Error::io(doing, path, source))
     }
 }

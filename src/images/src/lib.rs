@@ -3,4 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod layer;
+pub mod names;
 pub mod progress;
+pub mod time;
