@@ -38,7 +38,7 @@ const AROUND: [(&str, &[&str], &[&str]); 6] = [
     // nix has posix_spawn(3), which lets a logging program have the descriptors it expects; the rest is rustix.
     ("rrt-shim", &["rrt-runtime-client"], &["nix", "prost", "rustix", "serde", "serde_json", "sha2", "tokio"]),
     ("rrt-template", &[], &["serde_json", "thiserror"]),
-    ("rrt-images", &["rrt-oci", "rrt-content"], &["serde", "serde_json", "thiserror"]),
+    ("rrt-images", &["rrt-oci", "rrt-content"], &["rustix", "serde", "serde_json", "sha2", "thiserror"]),
 ];
 
 /// What a static program that forks and is gone after a millisecond must not contain, however far down.

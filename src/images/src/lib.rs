@@ -5,4 +5,6 @@
 pub mod layer;
 pub mod names;
 pub mod progress;
+pub mod snapshots;
 pub mod time;
+mod tree;
