@@ -1,6 +1,7 @@
 //! Garbage: what neither a root of the caller's nor a live lease names.
 
 use crate::error::At;
+use crate::temp::remove_tree;
 use crate::writer::record_path;
 use crate::{Error, Exclusive, Hasher, Store, lease, remove, step, try_lock};
 use rrt_oci::image::Digest;
@@ -24,7 +25,7 @@ pub struct Collected {
 
 impl Store {
     /// Deletes the blobs that neither `kept` nor a live lease names, and the cut downloads that nobody goes on with and nobody
-    /// has touched for `partial_age`.
+    /// has touched for `partial_age`, and what killed commands left in `tmp`.
     ///
     /// The lock is taken before `kept` is computed, so that nothing is named meanwhile.
     pub fn collect(
@@ -51,6 +52,9 @@ impl Store {
                 collected.bytes += bytes;
             }
         }
+        for (path, _lock) in self.dead_temps()? {
+            remove_tree(&path)?;
+        }
         Ok(collected)
     }
 
@@ -75,6 +79,30 @@ impl Store {
             found => Err(Error::Corrupt { path, found }),
         }
     }
+}
+
+impl Store {
+    /// Has nobody called [`Store::settle`] since the machine has booted?
+    pub fn first_since_boot(&self) -> bool {
+        fs::read_to_string(self.root().join("boot")).map_or(true, |last| last != boot())
+    }
+
+    /// After a crash of the machine a blob may have its name and not its content, for it is synced only before an image is named. So
+    /// every blob that is not in `named` is read, and removed when it is wrong. Once a boot: [`Store::first_since_boot`].
+    pub fn settle(&self, _lock: &Exclusive, named: &HashSet<Digest>) -> Result<(), Error> {
+        for (digest, _) in self.blobs()? {
+            if !named.contains(&digest) && matches!(self.verify(&digest), Err(Error::Corrupt { .. })) {
+                remove(&self.path(&digest))?;
+            }
+        }
+        let path = self.root().join("boot");
+        fs::write(&path, boot()).at("write", &path)
+    }
+}
+
+/// This boot's id; empty where the kernel's file can't be read.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// Deletes a cut download that is not needed; says how many bytes it was.

@@ -33,19 +33,26 @@ impl Store {
         if fs::read_dir(&directory).at("list", &directory)?.next().is_none() {
             return Ok(());
         }
-        let mut dead = Vec::new();
-        {
-            let Some(_exclusive) = self.try_exclusive()? else { return Ok(()) };
-            for entry in fs::read_dir(&directory).at("list", &directory)? {
-                let path = entry.at("list", &directory)?.path();
-                let Some(file) = lease::open_if_there(&path)? else { continue };
-                if try_lock(&file, &path)? {
-                    dead.push((path, file));
-                }
-            }
-        }
+        let dead = match self.try_exclusive()? {
+            Some(_exclusive) => self.dead_temps()?,
+            None => return Ok(()),
+        };
         // Their locks are kept meanwhile: no other sweeper begins with them, and the root is free for others.
         dead.iter().try_for_each(|(path, _lock)| remove_tree(path))
+    }
+
+    /// What killed commands left in `tmp`, each with its lock. For who holds the root's lock.
+    pub(crate) fn dead_temps(&self) -> Result<Vec<(PathBuf, File)>, Error> {
+        let directory = self.root().join("tmp");
+        let mut dead = Vec::new();
+        for entry in fs::read_dir(&directory).at("list", &directory)? {
+            let path = entry.at("list", &directory)?.path();
+            let Some(file) = lease::open_if_there(&path)? else { continue };
+            if try_lock(&file, &path)? {
+                dead.push((path, file));
+            }
+        }
+        Ok(dead)
     }
 }
 
@@ -62,7 +69,7 @@ impl Drop for Temp {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotADirectory => crate::remove(path).map(drop),

@@ -94,6 +94,17 @@ struct Document<I> {
     images: I,
 }
 
+/// A blob that an image needs and that is not there any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which.
+    pub blob: Digest,
+    /// It was there and had another content; now it is removed.
+    pub damaged: bool,
+    /// The images that need it: a name of each, else its short id. To be pulled or loaded again.
+    pub images: Vec<String>,
+}
+
 /// What `rmi` and `prune` did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
@@ -104,9 +115,16 @@ pub struct Removal {
 }
 
 impl ImageStore {
-    /// The names beside this content.
-    pub fn new(content: &Store) -> ImageStore {
-        ImageStore { content: content.clone() }
+    /// The names beside this content. The first time after the machine has booted, this makes sure that a crash left no blob that is not
+    /// what its name says.
+    pub fn open(content: &Store) -> Result<ImageStore, Error> {
+        let store = ImageStore { content: content.clone() };
+        if content.first_since_boot() {
+            let lock = content.exclusive()?;
+            let named = store.load()?.roots();
+            content.settle(&lock, &named)?;
+        }
+        Ok(store)
     }
 
     /// The content.
@@ -160,12 +178,9 @@ impl ImageStore {
     fn change<T>(&self, change: impl FnOnce(&mut Images) -> Result<T, Error>) -> Result<(T, Exclusive, Images), Error> {
         let lock = self.content.exclusive()?;
         step("names-locked");
-        let before = self.load()?;
-        let mut images = before.clone();
+        let mut images = self.load()?;
         let result = change(&mut images)?;
-        if images != before {
-            self.write(&images)?;
-        }
+        self.write(&images)?;
         Ok((result, lock, images))
     }
 
@@ -239,6 +254,31 @@ impl ImageStore {
         Ok(self.content.collect(lock, &images.roots(), partial_age)?)
     }
 
+    /// Reads every blob that an image has, telling `progress` about each before. A damaged one is removed, so that a pull or load of the
+    /// image brings it again.
+    pub fn check(&self, progress: &mut dyn FnMut(&Digest)) -> Result<Vec<Problem>, Error> {
+        let mut problems = Vec::new();
+        let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+        for image in self.load()?.iter() {
+            let called = image.tags.keys().next().map_or_else(|| image.id.short().to_owned(), Reference::familiar);
+            image.blobs().for_each(|blob| users.entry(blob.clone()).or_default().push(called.clone()));
+        }
+        for (blob, images) in users {
+            progress(&blob);
+            let damaged = match self.content.verify(&blob) {
+                Ok(()) => continue,
+                Err(rrt_content::Error::Missing(_)) => false,
+                Err(rrt_content::Error::Corrupt { .. } | rrt_content::Error::Io { .. }) => true,
+                Err(other) => return Err(other.into()),
+            };
+            if damaged {
+                self.content.remove(&self.content.exclusive()?, &blob)?;
+            }
+            problems.push(Problem { blob, damaged, images });
+        }
+        Ok(problems)
+    }
+
     /// Under the lock, so there is one new file at a time; a killed command's is overwritten.
     fn write(&self, images: &Images) -> Result<(), Error> {
         let path = self.path();
@@ -253,6 +293,9 @@ impl ImageStore {
         step("names-written");
         fs::rename(&new, &path).map_err(|e| rrt_content::Error::io("rename to", &path, e))?;
         step("names-renamed");
+        // Before the blobs of what was removed are: else a crash of the machine might bring back names without content.
+        let root = self.content.root();
+        File::open(root).and_then(|root| root.sync_all()).map_err(|e| rrt_content::Error::io("sync", root, e))?;
         Ok(())
     }
 }

@@ -286,7 +286,7 @@ impl Drop for Root {
 fn root(test: &str) -> (Root, ImageStore) {
     let path = std::env::temp_dir().join(format!("rrt-images-{test}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
-    let store = ImageStore::new(&Store::open(&path).unwrap());
+    let store = ImageStore::open(&Store::open(&path).unwrap()).unwrap();
     (Root(path), store)
 }
 
@@ -349,4 +349,51 @@ fn a_change_that_fails_changes_nothing() {
     store.remove(id.short(), false, &nobody).unwrap_err();
     store.tag("nosuch", &name("x")).unwrap_err();
     assert_eq!(fs::read(root.0.join("images.json")).unwrap(), before);
+}
+
+#[test]
+fn damaged_and_missing_blobs_are_reported() {
+    let (_root, store) = root("check");
+    let lease = store.content().lease().unwrap();
+    let a = stored(&store, &lease, "a", "xy", &["app:1"]);
+    store.add(a.clone()).unwrap();
+    store.add(stored(&store, &lease, "bb", "x", &[])).unwrap();
+    assert_eq!(store.check(&mut |_| ()).unwrap(), []);
+    let [x, y] = [&a.layers[0].digest, &a.layers[1].digest];
+    fs::write(store.content().path(x), "blob X").unwrap();
+    fs::remove_file(store.content().path(y)).unwrap();
+    let mut seen = 0;
+    let mut problems = store.check(&mut |_| seen += 1).unwrap();
+    problems.sort_by_key(|problem| problem.damaged);
+    let b = store.load().unwrap().iter().find(|i| i.is_dangling()).unwrap().id.short().to_owned();
+    problems[1].images.sort();
+    let mut both = vec!["app:1".to_owned(), b];
+    both.sort();
+    assert_eq!(
+        problems,
+        [
+            Problem { blob: y.clone(), damaged: false, images: vec!["app:1".to_owned()] },
+            Problem { blob: x.clone(), damaged: true, images: both },
+        ]
+    );
+    assert_eq!((seen, store.content().has(x)), (8, false));
+    stored(&store, &lease, "a", "xy", &[]);
+    assert_eq!(store.check(&mut |_| ()).unwrap(), []);
+}
+
+/// After a crash of the machine, a blob that no image has may be anything.
+#[test]
+fn the_first_command_after_a_boot_reads_what_may_not_be_on_the_disk() {
+    let (root, store) = root("boot");
+    let lease = store.content().lease().unwrap();
+    let a = stored(&store, &lease, "a", "x", &["app:1"]);
+    store.add(a.clone()).unwrap();
+    let [good, torn] = [b"good", b"torn"].map(|bytes| store.content().put(&lease, bytes).unwrap());
+    fs::write(store.content().path(&torn), "").unwrap();
+    ImageStore::open(store.content()).unwrap();
+    assert!(store.content().has(&torn), "the same boot");
+    fs::write(root.0.join("boot"), "another").unwrap();
+    ImageStore::open(store.content()).unwrap();
+    assert!(store.content().has(&good) && !store.content().has(&torn) && store.content().has(&a.id));
+    assert!(!store.content().first_since_boot());
 }

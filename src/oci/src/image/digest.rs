@@ -58,16 +58,7 @@ impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Digest, InvalidDigest> {
-        let length = match text.split_once(':') {
-            Some(("sha256", hex)) if hex.len() == 64 => 7,
-            Some(("sha512", hex)) if hex.len() == 128 => 7,
-            _ => return Err(InvalidDigest(text.to_owned())),
-        };
-        let digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
-        match text.as_bytes()[length..].iter().all(digit) {
-            true => Ok(Digest(text.to_owned())),
-            false => Err(InvalidDigest(text.to_owned())),
-        }
+        text.to_owned().try_into()
     }
 }
 
@@ -75,7 +66,15 @@ impl TryFrom<String> for Digest {
     type Error = InvalidDigest;
 
     fn try_from(text: String) -> Result<Digest, InvalidDigest> {
-        text.parse()
+        let hex = match text.split_once(':') {
+            Some(("sha256", hex)) if hex.len() == 64 => hex,
+            Some(("sha512", hex)) if hex.len() == 128 => hex,
+            _ => return Err(InvalidDigest(text)),
+        };
+        match hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            true => Ok(Digest(text)),
+            false => Err(InvalidDigest(text)),
+        }
     }
 }
 
