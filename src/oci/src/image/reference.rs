@@ -293,7 +293,7 @@ mod tests {
             ("a@sha256:12", "invalid digest"),
             (&hex, "image's id"),
             (&format!("a:{}", "x".repeat(129)), "128"),
-            (&"a/".repeat(200).trim_end_matches('/').to_owned(), "255"),
+            ("a/".repeat(200).trim_end_matches('/'), "255"),
         ] {
             let error = bad.parse::<Reference>().expect_err(bad).to_string();
             assert!(error.contains(why), "{bad}: {error}");
