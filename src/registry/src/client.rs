@@ -35,8 +35,8 @@ struct Inner {
     /// Does the registry of this name speak TLS? Known once somebody has asked.
     schemes: Mutex<HashMap<String, bool>>,
     credentials: Mutex<HashMap<(String, String), Found>>,
-    /// Mirrors that gave no answer at all; they are not asked again.
-    down: Mutex<Vec<Url>>,
+    /// Mirrors that are not asked again.
+    down: Mutex<Vec<String>>,
 }
 
 #[derive(Clone, Default)]
@@ -116,7 +116,7 @@ impl Client {
         Ok(Endpoint { url, prefix: String::new(), name: registry.to_owned(), mirror: false })
     }
 
-    fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
+    pub(crate) fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
         let down = self.inner.down.lock().unwrap_or_else(PoisonError::into_inner);
         let urls = self.inner.config.settings.mirrors_of(registry).filter_map(|url| Url::parse(url).ok());
         let endpoint = |url: Url| {
@@ -125,7 +125,12 @@ impl Client {
             let name = url.authority.clone();
             Endpoint { url: Url::new(url.https, &url.authority, "/"), prefix, name, mirror: true }
         };
-        urls.map(endpoint).filter(|endpoint| !down.contains(&endpoint.url)).collect()
+        urls.map(endpoint).filter(|endpoint| !down.contains(&endpoint.url.authority)).collect()
+    }
+
+    /// This client does not ask a mirror (`host:port`) again: it gave no answer, or a wrong one.
+    pub fn distrust(&self, mirror: &str) {
+        self.inner.down.lock().unwrap_or_else(PoisonError::into_inner).push(mirror.to_owned());
     }
 
     /// Tries the mirrors in order, then the registry. A mirror's failure counts only when all fail.
@@ -136,7 +141,7 @@ impl Client {
                 Ok(found) => return Ok(found),
                 Err(e) => {
                     if matches!(e, Error::Connect { .. }) {
-                        self.inner.down.lock().unwrap_or_else(PoisonError::into_inner).push(mirror.url.clone());
+                        self.distrust(&mirror.url.authority);
                     }
                     failures.push(format!("mirror {}: {e}", mirror.url.authority));
                 }

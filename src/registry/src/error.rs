@@ -146,6 +146,9 @@ pub enum Error {
         /// What it says.
         why: String,
     },
+    /// The store.
+    #[error(transparent)]
+    Content(#[from] rrt_content::Error),
     /// Whoever watches wanted it to end.
     #[error("cancelled")]
     Cancelled,

@@ -27,7 +27,7 @@ pub struct Referrers {
 }
 
 impl Client {
-    /// All tags of a repository.
+    /// All tags of a repository, in order.
     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
         let repository = reference.repository();
         self.anywhere(reference.registry(), |endpoint| {
@@ -40,6 +40,8 @@ impl Client {
                 tags.extend(page.tags.unwrap_or_default().into_iter().filter(good));
                 Ok(())
             })?;
+            tags.sort();
+            tags.dedup();
             Ok(tags)
         })
     }

@@ -23,12 +23,18 @@ const MANIFESTS: [&str; 4] = [kind::OCI_INDEX, kind::OCI_MANIFEST, kind::DOCKER_
 pub struct Blob {
     reader: std::io::Take<ureq::BodyReader<'static>>,
     offset: u64,
+    ranged: bool,
 }
 
 impl Blob {
     /// Where it begins: what was asked for, or 0 where the registry has no ranges.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Is it the part that was asked for, and not the whole because the registry has no ranges?
+    pub fn ranged(&self) -> bool {
+        self.ranged
     }
 }
 
@@ -198,14 +204,15 @@ impl Client {
             let _ = answer.complaint();
             return Err(answer.html());
         }
-        let length: Option<u64> = answer.header("content-length").and_then(|text| text.trim().parse().ok());
         let size = descriptor.size;
-        if let Some(length) = length.filter(|length| *length > size - begin.min(size)) {
-            let why = format!("{} bytes come for {digest}, which has {size}", begin + length);
+        let ranged = answer.status == 206;
+        let most = end.filter(|_| ranged).unwrap_or(size).saturating_sub(begin);
+        let length: Option<u64> = answer.header("content-length").and_then(|text| text.trim().parse().ok());
+        if let Some(length) = length.filter(|length| *length != most) {
+            let why = format!("{length} bytes come for the {most} from {begin} on of {digest}, which has {size}");
             return Err(Error::Answer { url, why });
         }
-        let most = end.filter(|_| answer.status == 206).unwrap_or(size).saturating_sub(begin);
-        Ok(Blob { reader: answer.reader().take(most), offset: begin })
+        Ok(Blob { reader: answer.reader().take(most), offset: begin, ranged })
     }
 }
 

@@ -118,27 +118,22 @@ impl Client {
             let begun = furthest.load(Ordering::Relaxed);
             let attempt = || {
                 let mut session = session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                match session.as_mut() {
+                // A session that can't be gone on with (Docker's registry ends one whose last request was cut) is followed by another.
+                let known = match session.as_mut() {
                     Some(upload) => upload.recover()?,
-                    None => match self.begin(&endpoint, reference, descriptor, others, &scope)? {
+                    None => false,
+                };
+                if !known {
+                    match self.begin(&endpoint, reference, descriptor, others, &scope)? {
                         Begun::Mounted(from) => return Ok(Pushed::Mounted(from)),
                         Begun::Upload(upload) => *session = Some(upload),
-                    },
+                    }
                 }
                 let Some(upload) = session.as_mut() else { unreachable!("set above") };
                 let sent = upload.send(descriptor, file, watch);
                 furthest.fetch_max(upload.at, Ordering::Relaxed);
                 match sent {
-                    // The session is gone: the next attempt begins another.
-                    Err(e @ Error::Status { status: 404, .. }) => {
-                        *session = None;
-                        Err(Error::Connect {
-                            method: "PATCH".into(),
-                            url: shown(&endpoint.url),
-                            why: e.to_string(),
-                            refused: false,
-                        })
-                    }
+                    Err(Error::Status { status: 404, .. }) => Err(upload.gone()),
                     sent => sent.map(|()| Pushed::Uploaded),
                 }
             };
@@ -307,9 +302,12 @@ impl Upload<'_> {
         self.client.send(&Ready { endpoint, repository, scope: &self.scope, method, url, headers, payload })
     }
 
-    /// After a cut: how much has the registry?
-    fn recover(&mut self) -> Result<()> {
+    /// After a cut: how much has the registry? False when it knows nothing of this upload any more.
+    fn recover(&mut self) -> Result<bool> {
         let mut answer = self.request(Method::GET, self.location.clone(), Headers::new(), Payload::None)?;
+        if matches!(answer.status, 400 | 404 | 405 | 416) {
+            return Ok(false);
+        }
         if !answer.success() {
             return Err(answer.unexpected());
         }
@@ -318,7 +316,7 @@ impl Upload<'_> {
             self.location = location(&answer)?;
         }
         let _ = answer.bytes(1 << 20);
-        Ok(())
+        Ok(true)
     }
 
     /// Sends what is missing, and closes the session with the digest.
@@ -334,7 +332,9 @@ impl Upload<'_> {
             match self.send_part(file, length, watch) {
                 Err(Error::Status { status: 413, .. }) if length > SMALLEST_PART => {
                     part = (length / 4).max(SMALLEST_PART);
-                    self.recover()?;
+                    if !self.recover()? {
+                        return Err(self.gone());
+                    }
                 }
                 sent => sent?,
             }
@@ -358,6 +358,12 @@ impl Upload<'_> {
         }
     }
 
+    /// The registry forgot the upload: another attempt begins another.
+    fn gone(&self) -> Error {
+        let why = "the registry ended the upload".to_owned();
+        Error::Connect { method: "PATCH".to_owned(), url: shown(&self.location), why, refused: false }
+    }
+
     fn send_part(&mut self, file: &File, length: u64, watch: &dyn PushWatch) -> Result<()> {
         let from = self.at;
         let sent = AtomicU64::new(from);
@@ -373,10 +379,10 @@ impl Upload<'_> {
             // It has another part than we think: what it has is asked for, and sent on from there.
             416 => {
                 let had = self.at;
-                self.recover()?;
-                return match self.at == had {
+                return match self.recover()? {
+                    true if self.at != had => Ok(()),
                     true => Err(answer.unexpected()),
-                    false => Ok(()),
+                    false => Err(self.gone()),
                 };
             }
             401 | 403 => return Err(self.client.push_error(self.endpoint, self.reference, answer)),
