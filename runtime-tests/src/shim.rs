@@ -217,8 +217,13 @@ impl Shim {
     #[track_caller]
     #[must_use]
     pub fn connect(container: &Container, address: &str, events: Events) -> Self {
+        // The shim of containerd 2 answers in JSON, and serves version 3.
+        let (address, version) = match serde_json::from_str::<serde_json::Value>(address) {
+            Ok(answer) => (answer["address"].as_str().expect("an address").to_owned(), 3),
+            Err(_) => (address.to_owned(), 2),
+        };
         let socket = address.strip_prefix("unix://").expect("a unix socket's address").to_owned();
-        let mut client = Client::connect(&socket, "containerd.task.v2.Task");
+        let mut client = Client::connect(&socket, &format!("containerd.task.v{version}.Task"));
         let connected = client.call("Connect", &Message::new().text(1, &container.id)).expect("Connect");
         let pid = u32::try_from(connected.number(1)).expect("a pid");
         Self { client, events, socket, pid, id: container.id.clone(), bundle: container.dir.clone() }

@@ -57,6 +57,12 @@ impl Message {
         Message::new().text(1, name).bytes(2, value)
     }
 
+    /// These bytes, whatever they are.
+    #[must_use]
+    pub fn raw(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
     /// As it is sent.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {

@@ -35,11 +35,12 @@ fn both_versions_of_the_service() {
     let mut c = Container::new().idle();
     let shim = Shim::start(&mut c);
     for version in ["containerd.task.v2.Task", "containerd.task.v3.Task"] {
-        if version.contains("v3") && !runtime_tests::shim::is_our_shim() {
-            continue;
-        }
         let mut client = runtime_tests::wire::Client::connect(&shim.socket, version);
-        assert_eq!(client.call("Connect", &shim.named()).expect("Connect").number(1), u64::from(shim.pid));
+        match client.call("Connect", &shim.named()) {
+            // Those of containerd 1 and 2 have one each.
+            Err(unknown) if unknown.code == 12 && !runtime_tests::shim::is_our_shim() => {}
+            answer => assert_eq!(answer.expect("Connect").number(1), u64::from(shim.pid)),
+        }
     }
     for (service, method) in [("containerd.task.v1.Task", "State"), ("containerd.task.v2.Task", "Dance")] {
         let mut client = runtime_tests::wire::Client::connect(&shim.socket, service);

@@ -337,7 +337,11 @@ fn options_become_flags() {
     let mut shim = Shim::start(&mut c);
     let request = shim.named().text(2, &c.dir.to_string_lossy()).any(10, "windows.Options", b"x");
     if is_our_shim() {
-        assert_eq!(shim.client.call("Create", &request).expect_err("wrong options").code, 3);
+        assert_eq!(shim.client.call("Create", &request).expect_err("wrong options").code, 2);
+        // Nothing is written to where the shim happens to be.
+        let request = shim.named().any(10, "containerd.runc.v1.Options", b"");
+        assert_eq!(shim.client.call("Create", &request).expect_err("no bundle").code, 3);
+        assert!(!Path::new("/options.json").exists());
     }
     shim.shutdown();
 }

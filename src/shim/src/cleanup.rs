@@ -23,8 +23,11 @@ pub async fn delete(args: &Args) -> Result<Vec<u8>, Error> {
         Err(e) => log::warn(format_args!("failed to remove container: {e}")),
         Ok(_) => {}
     }
-    if let Err(e) = mounts::unmount_all(&bundle.join("rootfs")).await {
-        log::warn(format_args!("failed to cleanup rootfs mount: {e}"));
+    let rootfs = bundle.join("rootfs");
+    for dir in [mounts::layers_place(&rootfs), rootfs] {
+        if let Err(e) = mounts::unmount_all(&dir).await {
+            log::warn(format_args!("failed to cleanup rootfs mount: {e}"));
+        }
     }
     let pid = rrt_runtime_client::read_pid(&bundle.join("init.pid")).unwrap_or(0);
     let answer = DeleteResponse { pid: pid.cast_unsigned(), exit_status: 128 + 9, exited_at: Some(time::now()) };

@@ -83,9 +83,10 @@ fn save_options(bundle: &Path, options: &Options) -> Result<(), Error> {
     let text = serde_json::to_vec(options).map_err(|e| Error::system("options", e))?;
     let mut file = std::fs::File::options();
     let written = file.write(true).create(true).truncate(true).mode(0o600).open(&path);
-    written
-        .and_then(|mut file| std::io::Write::write_all(&mut file, &text))
-        .map_err(|e| Error::system(format_args!("write {}", path.display()), e))
+    written.and_then(|mut file| std::io::Write::write_all(&mut file, &text)).map_err(|e| {
+        let code = if e.kind() == std::io::ErrorKind::NotFound { Code::NotFound } else { Code::Unknown };
+        Error { code, ..Error::system(format_args!("write {}", path.display()), e) }
+    })
 }
 
 impl Container {
@@ -94,8 +95,13 @@ impl Container {
     /// # Errors
     /// What the runtime says, as containerd's shim hands it on.
     pub async fn create(request: &CreateTaskRequest, namespace: &str, reaper: &Rc<Reaper>) -> Result<Container, Error> {
-        let options = Options::from_any(request.options.as_ref()).map_err(|e| Error::new(Code::InvalidArgument, e))?;
+        let options = Options::from_any(request.options.as_ref()).map_err(Error::unknown)?;
         let bundle = PathBuf::from(&request.bundle);
+        // We are not in it, as containerd's shim is.
+        if !bundle.is_absolute() {
+            let message = format!("bundle {:?}: it must be an absolute path", request.bundle);
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
         save_options(&bundle, &options)?;
         let spec = Spec {
             stdin: request.stdin.clone(),

@@ -33,7 +33,7 @@ where
             let answer = method(request);
             Box::pin(async move { answer.await.map(|message| message.encode_to_vec()) })
         }
-        Err(e) => fail(Error::new(Code::InvalidArgument, format!("the request cannot be read: {e}"))),
+        Err(e) => fail(Error::new(Code::Internal, format!("the request cannot be read: {e}"))),
     }
 }
 

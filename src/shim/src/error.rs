@@ -22,6 +22,8 @@ pub enum Code {
     FailedPrecondition = 9,
     /// No such service or method.
     Unimplemented = 12,
+    /// What was sent cannot be read.
+    Internal = 13,
 }
 
 /// A failed RPC.

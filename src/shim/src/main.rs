@@ -63,6 +63,10 @@ fn run(args: &Args) -> Result<Vec<u8>, Error> {
     match args.action.as_str() {
         "start" => bootstrap::start(args),
         "delete" => on_this_thread(cleanup::delete(args)),
+        mounts::idmap::ACTION => {
+            mounts::idmap::hold_namespace();
+            Ok(Vec::new())
+        }
         "" => on_this_thread(daemon::run(args)).map(|()| Vec::new()),
         other => Err(Error::unknown(format!("unknown action {other:?}: it is start or delete"))),
     }

@@ -343,6 +343,10 @@ impl Shim {
             return Err(process.cannot("kill"));
         }
         if process.is_init() {
+            // Nobody is left to be asked for, unless others share its pid namespace.
+            if process.exit.get().is_some() && !r.all {
+                return Err(Error::new(Code::NotFound, "process already finished: not found"));
+            }
             container.kill(r.signal, r.all, &self.reaper).await?;
         } else {
             kill_exec(&process, r.signal)?;
@@ -384,7 +388,7 @@ impl Shim {
         let container = self.container(&r.id)?;
         let init = &container.init;
         let options = CheckpointOptions::from_any(r.options.as_ref());
-        let options = options.map_err(|e| Error::new(Code::InvalidArgument, e))?;
+        let options = options.map_err(Error::unknown)?;
         let turn = init.turn.lock().await;
         match init.state.get() {
             State::Running | State::Paused => {}
