@@ -26,6 +26,8 @@ pub use lease::Lease;
 pub use temp::Temp;
 pub use writer::{Ingest, Writer};
 
+#[cfg(feature = "steps")]
+pub use step::STEPS;
 #[doc(hidden)]
 pub use step::step;
 

@@ -200,6 +200,27 @@ fn the_second_writer_waits_and_finds_the_blob_or_goes_on() {
     }
 }
 
+/// A file that went while one waited for its lock is not written on.
+#[test]
+fn who_waited_for_a_file_that_is_gone_begins_another() {
+    let (root, store) = Root::new();
+    let lease = store.lease().unwrap();
+    let wanted = digest(b"hello");
+    let first = write(&store, &lease, &wanted, Some(5));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut second = write(&store, &store.lease().unwrap(), &wanted, Some(5));
+            second.write_all(b"hello").unwrap();
+            second.commit().unwrap();
+        });
+        thread::sleep(Duration::from_millis(100));
+        // Nothing came, so its file goes.
+        drop(first);
+    });
+    store.verify(&wanted).unwrap();
+    assert_eq!(root.files("ingest"), [""; 0]);
+}
+
 #[test]
 fn content_without_a_digest_gets_one() {
     let (root, store) = Root::new();

@@ -17,6 +17,7 @@ pub use remove::{Removed, UsedBy, User};
 use crate::time::Time;
 use rrt_content::{Collected, Exclusive, Lease, Store, step};
 use rrt_oci::image::{Digest, ImageConfig, InvalidReference, Reference};
+use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -30,6 +31,9 @@ pub const CONFIG_LIMIT: u64 = 4 << 20;
 
 /// Removing images leaves cut downloads of the last week, so that a pull goes on from them; pruning does not.
 const PARTIAL_AGE: Duration = Duration::from_secs(7 * 86400);
+
+/// Bytes that `images.json` and its spare may grow by on a full disk.
+const RESERVE: u64 = 64 << 10;
 
 /// Why not.
 #[derive(Debug, thiserror::Error)]
@@ -279,31 +283,37 @@ impl ImageStore {
         Ok(problems)
     }
 
-    /// Under the lock, so there is one new file at a time; a killed command's is overwritten.
+    /// Writes the spare file and exchanges it with the old one, which then is the spare: its blocks are there already, so that on a
+    /// full disk an image can be removed. One command at a time is here, under the lock.
     fn write(&self, images: &Images) -> Result<(), Error> {
         let path = self.path();
-        let new = path.with_extension("json.new");
+        let spare = path.with_extension("json.spare");
         let document = Document { version: 1, images: images.iter().collect::<Vec<_>>() };
-        let written =
-            serde_json::to_vec(&document).map_err(io::Error::from).and_then(|bytes| write_synced(&new, &bytes));
-        if let Err(e) = written {
-            let _ = fs::remove_file(&new);
-            return Err(rrt_content::Error::io("write", &new, e).into());
-        }
+        let bytes = serde_json::to_vec(&document).map_err(io::Error::from);
+        let written = bytes.and_then(|bytes| write_synced(&spare, &bytes));
+        written.map_err(|e| rrt_content::Error::io("write", &spare, e))?;
         step("names-written");
-        fs::rename(&new, &path).map_err(|e| rrt_content::Error::io("rename to", &path, e))?;
+        if renameat_with(CWD, &spare, CWD, &path, RenameFlags::EXCHANGE).is_err() {
+            // There is no old one, or the file system can't.
+            fs::rename(&spare, &path).map_err(|e| rrt_content::Error::io("rename to", &path, e))?;
+        }
         step("names-renamed");
         // Before the blobs of what was removed are: else a crash of the machine might bring back names without content.
         let root = self.content.root();
         File::open(root).and_then(|root| root.sync_all()).map_err(|e| rrt_content::Error::io("sync", root, e))?;
+        step("names-durable");
         Ok(())
     }
 }
 
+/// Writes over what is there, without giving its blocks back first, and with some in reserve.
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file: File = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file: File = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    // A file system that can't goes without.
+    let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64 + RESERVE);
     file.sync_data()
 }
 
