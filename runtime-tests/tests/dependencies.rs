@@ -26,7 +26,7 @@ const RUNTIME: [(&str, &[&str], &[&str]); 6] = [
 
 /// A crate of the second world (DESIGN.md, section 2), as in [`RUNTIME`]. It reaches the runtime by executing `rrt`, so it names no
 /// crate of it but `rrt-oci`, the data types.
-const AROUND: [(&str, &[&str], &[&str]); 6] = [
+const AROUND: [(&str, &[&str], &[&str]); 7] = [
     ("rrt-runtime-client", &["rrt-oci"], &["rustix", "serde", "serde_json"]),
     ("rrt-content", &["rrt-oci"], &["rustix", "sha2", "thiserror"]),
     // rustls beside ureq: its checks of certificates, which refuse what Docker's own documents tell people to make.
@@ -39,6 +39,12 @@ const AROUND: [(&str, &[&str], &[&str]); 6] = [
     ("rrt-shim", &["rrt-runtime-client"], &["nix", "prost", "rustix", "serde", "serde_json", "sha2", "tokio"]),
     ("rrt-template", &[], &["serde_json", "thiserror"]),
     ("rrt-images", &["rrt-oci", "rrt-content"], &["rustix", "serde", "serde_json", "sha2", "thiserror"]),
+    // tokio hears signals, and serves.
+    (
+        "berth",
+        &["rrt-content", "rrt-images", "rrt-oci", "rrt-registry", "rrt-template"],
+        &["clap", "rustix", "serde", "serde_json", "tokio"],
+    ),
 ];
 
 /// What a static program that forks and is gone after a millisecond must not contain, however far down.

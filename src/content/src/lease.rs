@@ -1,7 +1,7 @@
 //! Leases: what a running command needs.
 
 use crate::error::At;
-use crate::{Error, Store, create, remove, step, try_lock};
+use crate::{Error, Exclusive, Store, create, remove, step, try_lock};
 use rrt_oci::image::Digest;
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -59,6 +59,13 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // A file that stays is swept as a dead one's.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Store {
+    /// What the live leases hold, for a collector of other things than blobs (snapshots, by the layers' diff ids).
+    pub fn leased(&self, _lock: &Exclusive) -> Result<HashSet<Digest>, Error> {
+        live(self)
     }
 }
 

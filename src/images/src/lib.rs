@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod garbage;
 pub mod layer;
 pub mod names;
 pub mod progress;

@@ -159,6 +159,12 @@ impl Snapshots {
         (0..layers.len()).map(|n| Ok(one(n)?.join("fs"))).collect()
     }
 
+    /// The directories of those of `layers` that are there, lowest first; for `inspect`.
+    pub fn paths(&self, layers: &[Digest]) -> Vec<PathBuf> {
+        let from = if self.independent() { 0 } else { layers.len().saturating_sub(1) };
+        (from..layers.len()).filter_map(|n| Some(self.find(&layers[..=n])?.join("fs"))).collect()
+    }
+
     /// A place to unpack the last of `layers` to. Where another process is at the same layer, waits for it.
     pub fn prepare(&self, layers: &[Digest]) -> Result<Preparation, Error> {
         let (Some(last), Some(chain)) = (layers.last(), ChainId::of(layers)) else {
