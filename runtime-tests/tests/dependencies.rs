@@ -38,7 +38,11 @@ const AROUND: [(&str, &[&str], &[&str]); 7] = [
     // nix has posix_spawn(3), which lets a logging program have the descriptors it expects; the rest is rustix.
     ("rrt-shim", &["rrt-runtime-client"], &["nix", "prost", "rustix", "serde", "serde_json", "sha2", "tokio"]),
     ("rrt-template", &[], &["serde_json", "thiserror"]),
-    ("rrt-images", &["rrt-oci", "rrt-content"], &["rustix", "serde", "serde_json", "sha2", "thiserror"]),
+    (
+        "rrt-images",
+        &["rrt-oci", "rrt-content"],
+        &["flate2", "rustix", "serde", "serde_json", "sha2", "thiserror", "zstd"],
+    ),
     // tokio hears signals, and serves.
     (
         "berth",

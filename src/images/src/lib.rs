@@ -2,6 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
+pub mod change;
+pub mod commit;
+pub mod diff;
+mod error;
 pub mod garbage;
 pub mod layer;
 pub mod names;
@@ -9,3 +14,5 @@ pub mod progress;
 pub mod snapshots;
 pub mod time;
 mod tree;
+
+pub use error::Error;

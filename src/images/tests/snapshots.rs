@@ -1,74 +1,15 @@
 //! The drivers on the real kernel. As root; as an ordinary user the tests that need no root run again, in a user namespace.
 
+mod common;
+
+use common::{Disk, Temp, digest, privileged};
 use rrt_images::snapshots::{Error, INIT_PATHS, Preparation, Prepared, Snapshots, Whiteouts};
 use rrt_oci::image::Digest;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// A directory that goes with the value.
-struct Temp(PathBuf);
-
-impl Temp {
-    fn new(name: &str) -> Temp {
-        let path = std::env::temp_dir().join(format!("rrt-snapshots-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Temp(path)
-    }
-}
-
-impl Drop for Temp {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Can this process make mounts?
-fn privileged() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root, or a user namespace");
-    }
-    root
-}
-
-/// A file system of its own, on a loop device.
-struct Disk {
-    mounted: PathBuf,
-    _temp: Temp,
-}
-
-impl Disk {
-    fn new(name: &str, make: &[&str], megabytes: u64) -> Option<Disk> {
-        let temp = Temp::new(name);
-        let (image, mounted) = (temp.0.join("image"), temp.0.join("mounted"));
-        fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
-        fs::create_dir(&mounted).unwrap();
-        let quiet = |c: &mut Command| c.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
-        if !quiet(Command::new(make[0]).args(&make[1..]).arg(&image)) {
-            eprintln!("skipped: {} does not run here", make[0]);
-            return None;
-        }
-        if !quiet(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted)) {
-            eprintln!("skipped: no loop mount of {name} here");
-            return None;
-        }
-        Some(Disk { mounted, _temp: temp })
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.mounted).status();
-    }
-}
-
-fn digest(n: usize) -> Digest {
-    format!("sha256:{n:064x}").parse().unwrap()
-}
 
 fn place(snapshots: &Snapshots, layers: &[Digest]) -> Prepared {
     match snapshots.prepare(layers).unwrap() {

@@ -1,6 +1,6 @@
 //! What all drivers have in common: names, locks, and that everything is made beside its place and renamed.
 
-use super::{ChainId, Driver, Error, Usage, View, Whiteouts, Written, init_layer, mount, probe};
+use super::{ChainId, Delta, Driver, Error, Usage, View, Whiteouts, Written, init_layer, mount, probe};
 use crate::tree;
 use rrt_oci::image::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -353,23 +353,24 @@ impl Snapshots {
         if mount::is_mounted(&merged) {
             return View::open(&merged);
         }
-        if self.independent() {
-            directories.push(own);
-        } else {
-            directories = vec![own];
+        if let Written::Whole(mut view) = self.driver.written(&place, &directories)? {
+            view.held = held;
+            return Ok(view);
         }
+        directories.push(own);
         let mut view = self.driver.view(&directories, &self.scratch())?;
         view.held = held;
         Ok(view)
     }
 
     /// What a container has written, and the layers below it (with the init layer) to compare with.
-    pub fn written(&self, id: &str) -> Result<(View, Written), Error> {
+    pub fn written(&self, id: &str) -> Result<Delta, Error> {
         let (place, directories) = self.container(id)?;
         let held = hold(&directories)?;
         let mut below = self.driver.view(&directories, &self.scratch())?;
         below.held = held;
-        Ok((below, self.driver.written(&place, &directories)?))
+        let init = self.below(&place)?.init;
+        Ok(Delta { below, written: self.driver.written(&place, &directories)?, init })
     }
 
     /// Space of the last of `layers`: its own files (with btrfs and copy: all of its tree).

@@ -200,6 +200,16 @@ pub enum Written {
     Whole(View),
 }
 
+/// A container's tree and what to compare it with.
+pub struct Delta {
+    /// The layers below, with the init layer where the driver has one.
+    pub below: View,
+    /// The container's own.
+    pub written: Written,
+    /// Has the container an init layer, whose files are no change of its?
+    pub init: bool,
+}
+
 /// A tree to read. It stays readable while the value lives, whoever collects garbage.
 pub struct View {
     pub(crate) tree: Tree,

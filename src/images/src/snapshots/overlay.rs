@@ -94,10 +94,8 @@ impl Driver for Kernel {
         if mount::is_mounted(&merged) {
             return Ok(merged);
         }
-        let mut lower = highest_first(layers, None);
-        if lower.is_empty() {
-            lower.push(empty(&self.home)?);
-        }
+        let empty = if layers.is_empty() { Some(empty(&self.home)?) } else { None };
+        let lower = highest_first(layers, empty.as_deref());
         Overlay { lower: &lower, upper: Some((&upper, &work)), userxattr: self.user }.at(&merged)?;
         Ok(merged)
     }
@@ -131,6 +129,12 @@ impl Driver for Kernel {
 }
 
 impl Fuse {
+    /// A container's, highest first; at least one.
+    fn lower(&self, layers: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+        let empty = if layers.is_empty() { Some(empty(&self.home)?) } else { None };
+        Ok(highest_first(layers, empty.as_deref()))
+    }
+
     /// Mounts by the program, which stays in the background while the mount lives.
     fn run(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> Result<(), Error> {
         let escape =
@@ -194,10 +198,7 @@ impl Driver for Fuse {
         if mount::is_mounted(&merged) {
             return Ok(merged);
         }
-        let mut lower = highest_first(layers, None);
-        if lower.is_empty() {
-            lower.push(empty(&self.home)?);
-        }
+        let lower = self.lower(layers)?;
         Fuse::run(&lower, Some((&upper, &work)), &merged)?;
         Ok(merged)
     }
@@ -207,9 +208,20 @@ impl Driver for Fuse {
     }
 
     fn written(&self, place: &Path, layers: &[PathBuf]) -> Result<Written, Error> {
-        // How it writes deletions depends on its version and on what it may do: it is asked for the result.
-        let upper = parts(place).upper;
-        Ok(Written::Whole(self.view(&[layers, &[upper]].concat(), &scratch(&self.home))?))
+        // How it writes deletions depends on its version and on what it may do, and it does not know its own marks again in a directory
+        // that is not the upper one: it is asked for the result.
+        let Place { upper, work, merged } = parts(place);
+        if mount::is_mounted(&merged) {
+            return Ok(Written::Whole(View::open(&merged)?));
+        }
+        let lower = self.lower(layers)?;
+        let at = scratch(&self.home);
+        make_directory(&at)?;
+        Fuse::run(&lower, Some((&upper, &work)), &at)?;
+        let mounted = Mounted(at.clone());
+        let mut view = View::open(&at)?;
+        view.mounted = Some(mounted);
+        Ok(Written::Whole(view))
     }
 
     fn own(&self, place: &Path) -> PathBuf {

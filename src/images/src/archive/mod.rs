@@ -1,0 +1,5 @@
+//! Images and trees as files: `export`.
+
+mod export;
+
+pub use export::{export, export_image};
