@@ -89,10 +89,10 @@ impl<R: BufRead> Reader<R> {
             return Ok(&[]);
         }
         // Twice, because what the first call returns can't be returned in one branch and dropped in the other.
-        if fill(&mut self.input)?.is_empty() {
+        if fill(&mut self.input, &self.place)?.is_empty() {
             return Err(self.bad(format!("the archive ends {} bytes before the end of its data", self.data)));
         }
-        let buffered = fill(&mut self.input)?;
+        let buffered = fill(&mut self.input, &self.place)?;
         let length = buffered.len().min(usize::try_from(self.data).unwrap_or(usize::MAX));
         Ok(&buffered[..length])
     }
@@ -132,7 +132,7 @@ impl<R: BufRead> Reader<R> {
             }
         }
         while self.padding > 0 {
-            let length = fill(&mut self.input)?.len().min(self.padding as usize);
+            let length = fill(&mut self.input, &self.place)?.len().min(self.padding as usize);
             if length == 0 {
                 // Some writers don't pad the last entry.
                 self.ended = true;
@@ -165,7 +165,7 @@ impl<R: BufRead> Reader<R> {
         let mut block = Block([0; BLOCK]);
         let mut have = 0;
         while have < BLOCK {
-            let buffered = fill(&mut self.input)?;
+            let buffered = fill(&mut self.input, &self.place)?;
             if buffered.is_empty() {
                 break;
             }
@@ -385,16 +385,20 @@ impl<R: BufRead> Read for Reader<R> {
     }
 }
 
-/// What `input` has buffered, read first if nothing is.
-fn fill(input: &mut impl BufRead) -> Result<&[u8], Error> {
+/// What `input` has buffered, read first if nothing is. A limit that it stands for is exceeded at `place`.
+fn fill<'a>(input: &'a mut impl BufRead, place: &Place) -> Result<&'a [u8], Error> {
+    let failed = |error| match Error::from_input(error) {
+        Error::Limit { problem, .. } => Error::Limit { place: place.clone(), problem },
+        other => other,
+    };
     loop {
         match input.fill_buf() {
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::from_input(error)),
+            Err(error) => return Err(failed(error)),
         }
     }
-    input.fill_buf().map_err(Error::from_input)
+    input.fill_buf().map_err(failed)
 }
 
 fn until_zero(mut text: Vec<u8>) -> Vec<u8> {
