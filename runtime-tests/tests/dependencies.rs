@@ -26,7 +26,7 @@ const RUNTIME: [(&str, &[&str], &[&str]); 6] = [
 
 /// A crate of the second world (DESIGN.md, section 2), as in [`RUNTIME`]. It reaches the runtime by executing `rrt`, so it names no
 /// crate of it but `rrt-oci`, the data types.
-const AROUND: [(&str, &[&str], &[&str]); 7] = [
+const AROUND: [(&str, &[&str], &[&str]); 9] = [
     ("rrt-runtime-client", &["rrt-oci"], &["rustix", "serde", "serde_json"]),
     ("rrt-content", &["rrt-oci"], &["rustix", "sha2", "thiserror"]),
     // rustls beside ureq: its checks of certificates, which refuse what Docker's own documents tell people to make.
@@ -36,7 +36,14 @@ const AROUND: [(&str, &[&str], &[&str]); 7] = [
         &["rustix", "rustls", "serde", "serde_json", "sha2", "thiserror", "ureq"],
     ),
     // nix has posix_spawn(3), which lets a logging program have the descriptors it expects; the rest is rustix.
-    ("rrt-shim", &["rrt-runtime-client"], &["nix", "prost", "rustix", "serde", "serde_json", "sha2", "tokio"]),
+    (
+        "rrt-shim",
+        &["rrt-runtime-client", "rrt-task-api"],
+        &["nix", "prost", "rustix", "serde", "serde_json", "sha2", "tokio"],
+    ),
+    // What shims and their callers agree on.
+    ("rrt-task-api", &[], &["prost", "serde"]),
+    ("rrt-engine", &["rrt-oci"], &["serde", "serde_json", "thiserror"]),
     ("rrt-template", &[], &["serde_json", "thiserror"]),
     (
         "rrt-images",

@@ -15,6 +15,8 @@ pub struct Args {
     pub bundle: Option<PathBuf>,
     /// The path of the socket that is standard input (ours, from `start` to the daemon).
     pub socket: String,
+    /// A program to tell events to, where there is no socket for them (`TTRPC_ADDRESS`).
+    pub publish_binary: String,
     /// Log more.
     pub debug: bool,
     /// `-v`
@@ -58,8 +60,9 @@ pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Args, String> {
             "address" => args.address = value,
             "bundle" => args.bundle = Some(value.into()),
             "socket" => args.socket = value,
-            // For events in the old way, and a debugger of Go programs.
-            "publish-binary" | "debug-socket" => {}
+            "publish-binary" => args.publish_binary = value,
+            // A debugger of Go programs.
+            "debug-socket" => {}
             _ => return Err(format!("flag provided but not defined: -{name}")),
         }
     }

@@ -10,6 +10,7 @@
 use crate::args::Args;
 use crate::cgroup;
 use crate::error::Error;
+use crate::log;
 use crate::proto::{Any, BootstrapParams, BootstrapResult, Options};
 use prost::Message;
 use rrt_runtime_client::Bundle;
@@ -43,7 +44,7 @@ impl Input {
     /// Both forms are protocol buffers; the newer one repeats the command line.
     fn parse(bytes: &[u8], args: &Args) -> Result<Input, Error> {
         let default = || PathBuf::from(SOCKETS);
-        let options = |any: Option<&Any>| Options::from_any(any).map_err(Error::unknown);
+        let options = |any: Option<&Any>| Options::from_any(any, &log::unknown_option).map_err(Error::unknown);
         if let Ok(params) = BootstrapParams::decode(bytes)
             && !bytes.is_empty()
             && params.instance_id == args.id
@@ -141,7 +142,7 @@ fn daemon(args: &Args, path: &Path, socket: OwnedFd) -> Result<Child, Error> {
     }
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["-namespace", &args.namespace, "-id", &args.id, "-address", &args.address]);
-    command.arg("-socket").arg(path);
+    command.arg("-socket").arg(path).args(["-publish-binary", &args.publish_binary]);
     if args.debug {
         command.arg("-debug");
     }

@@ -2,6 +2,7 @@
 
 use crate::cgroup::Cgroup;
 use crate::error::{Code, Error};
+use crate::log;
 use crate::mounts;
 use crate::oom::Watching;
 use crate::process::{Process, State};
@@ -95,7 +96,7 @@ impl Container {
     /// # Errors
     /// What the runtime says, as containerd's shim hands it on.
     pub async fn create(request: &CreateTaskRequest, namespace: &str, reaper: &Rc<Reaper>) -> Result<Container, Error> {
-        let options = Options::from_any(request.options.as_ref()).map_err(Error::unknown)?;
+        let options = Options::from_any(request.options.as_ref(), &log::unknown_option).map_err(Error::unknown)?;
         let bundle = PathBuf::from(&request.bundle);
         // We are not in it, as containerd's shim is.
         if !bundle.is_absolute() {

@@ -34,7 +34,7 @@ pub async fn run(args: &Args) -> Result<(), Error> {
 
     let reaper = Rc::new(Reaper::default());
     let address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
-    let events = Publisher::new(&args.namespace, &address);
+    let events = Publisher::new(args, &address, reaper.clone());
     let shim = Shim::new(&args.namespace, reaper.clone(), events.clone());
     spawn_local(events.clone().run());
     spawn_local(ttrpc::serve(listener, Rc::new(dispatch::Tasks::new(shim.clone()))));
@@ -55,7 +55,15 @@ pub async fn run(args: &Args) -> Result<(), Error> {
         // First, so that no further container of the pod comes to us.
         let _ = std::fs::remove_file(&args.socket);
     }
-    events.drained(DRAIN).await;
+    let drained = events.drained(DRAIN);
+    tokio::pin!(drained);
+    // A program that is told an event has to be waited for, too.
+    loop {
+        tokio::select! {
+            _ = child.recv() => reaper.reap(),
+            () = &mut drained => break,
+        }
+    }
     // The answer to Shutdown has to leave before the connection ends with us.
     tokio::time::sleep(Duration::from_millis(1)).await;
     Ok(())

@@ -2,6 +2,7 @@
 
 use crate::container::PROGRAM;
 use crate::error::Error;
+use crate::log;
 use crate::proto::{Any, OPTIONS, Options, RuntimeInfo, RuntimeVersion};
 use prost::Message;
 use rrt_runtime_client::Runtime;
@@ -19,7 +20,7 @@ pub fn info() -> Result<Vec<u8>, Error> {
     std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::system("read standard input", e))?;
     let any = Any::decode(&bytes[..]).map_err(|e| Error::system("failed to read runtime options", e))?;
     let given = !any.type_url.is_empty();
-    let options = Options::from_any(Some(&any)).map_err(Error::unknown)?;
+    let options = Options::from_any(Some(&any), &log::unknown_option).map_err(Error::unknown)?;
     let program = if options.binary_name.is_empty() { PROGRAM } else { &options.binary_name };
     let none = std::path::PathBuf::new();
     let runtime = Runtime { program: program.into(), root: none.clone(), log: none, systemd_cgroup: false };

@@ -24,6 +24,11 @@ pub fn warn(message: impl std::fmt::Display) {
     line("warning", &message.to_string());
 }
 
+/// A runtime option that there is not; containerd's shim goes on without it, too.
+pub fn unknown_option(key: &str) {
+    warn(format_args!("runtime option {key} is not known"));
+}
+
 /// In the form of containerd's own lines (logfmt).
 fn line(level: &str, message: &str) {
     let text =

@@ -20,7 +20,6 @@ mod metrics;
 mod mounts;
 mod oom;
 mod process;
-mod proto;
 mod publish;
 mod ready;
 mod reaper;
@@ -28,11 +27,11 @@ mod service;
 mod signal;
 mod stdio;
 mod time;
-mod toml;
 mod ttrpc;
 
 use args::Args;
 use error::Error;
+use rrt_task_api as proto;
 use std::io::Write;
 use std::process::ExitCode;
 

@@ -1,16 +1,22 @@
-//! Events for containerd, in the order in which they were sent, over its ttrpc socket.
+//! Events for containerd, in the order in which they were sent, over its ttrpc socket; or, where there is none, for the program that
+//! `-publish-binary` names: `PROGRAM --address ADDRESS publish --topic TOPIC --namespace NAMESPACE`, with the event (`Any`) on its standard
+//! input. That is containerd's older way, and it needs nobody who listens.
 //!
 //! While containerd is away they are kept and sent again, from the first that was not acknowledged, so a restart loses none. One whose
 //! acknowledgement was lost with containerd is sent twice, to two daemons: each has it once.
 
+use crate::args::Args;
 use crate::log;
 use crate::proto::events::{Envelope, ForwardRequest};
-use crate::proto::{Any, events};
+use crate::proto::{Any, Status, events};
+use crate::reaper::Reaper;
 use crate::time;
 use crate::ttrpc::Client;
 use prost::Message;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -26,18 +32,34 @@ const TRIES: u32 = 5;
 /// Where events go.
 pub struct Publisher {
     namespace: String,
-    address: String,
+    to: Receiver,
+    reaper: Rc<Reaper>,
     queue: RefCell<VecDeque<Envelope>>,
     filled: Notify,
     emptied: Notify,
 }
 
+/// Who is told.
+enum Receiver {
+    Nobody,
+    /// containerd's socket for events.
+    Socket(String),
+    /// A program, and the address it is given.
+    Program(String, String),
+}
+
 impl Publisher {
-    /// For a namespace, to the socket in `TTRPC_ADDRESS`. Without a socket events go nowhere.
-    pub fn new(namespace: &str, address: &str) -> Rc<Publisher> {
+    /// To the socket (`TTRPC_ADDRESS`), or else to the program of `args`.
+    pub fn new(args: &Args, socket: &str, reaper: Rc<Reaper>) -> Rc<Publisher> {
+        let to = match (socket, args.publish_binary.as_str()) {
+            ("", "") => Receiver::Nobody,
+            ("", program) => Receiver::Program(program.into(), args.address.clone()),
+            (socket, _) => Receiver::Socket(socket.trim_start_matches("unix://").into()),
+        };
         Rc::new(Publisher {
-            namespace: namespace.into(),
-            address: address.trim_start_matches("unix://").into(),
+            namespace: args.namespace.clone(),
+            to,
+            reaper,
             queue: RefCell::default(),
             filled: Notify::new(),
             emptied: Notify::new(),
@@ -46,7 +68,7 @@ impl Publisher {
 
     /// Sends an event after all others; never waits.
     pub fn send(&self, topic: &str, name: &str, event: &impl Message) {
-        if self.address.is_empty() {
+        if matches!(self.to, Receiver::Nobody) {
             return;
         }
         let mut queue = self.queue.borrow_mut();
@@ -101,14 +123,45 @@ impl Publisher {
         &self,
         client: &mut Option<Client>,
         request: &ForwardRequest,
-    ) -> std::io::Result<Result<(), crate::proto::Status>> {
+    ) -> std::io::Result<Result<(), Status>> {
+        let address = match &self.to {
+            Receiver::Nobody => return Ok(Ok(())),
+            Receiver::Program(program, address) => return self.tell(program, address, request).await,
+            Receiver::Socket(address) => address,
+        };
         let connected = match client {
             Some(client) => client,
-            None => client.insert(Client::connect(&self.address).await?),
+            None => client.insert(Client::connect(address).await?),
         };
         match tokio::time::timeout(PATIENCE, connected.call(SERVICE, "Forward", request)).await {
             Ok(result) => result,
             Err(_) => Err(std::io::Error::other("no answer")),
+        }
+    }
+
+    async fn tell(
+        &self,
+        program: &str,
+        address: &str,
+        request: &ForwardRequest,
+    ) -> std::io::Result<Result<(), Status>> {
+        let Some(envelope) = &request.envelope else { return Ok(Ok(())) };
+        let mut command = Command::new(program);
+        command.args(["--address", address, "publish", "--topic", &envelope.topic, "--namespace", &envelope.namespace]);
+        // An event is far smaller than a pipe.
+        let (input, mut event) = std::io::pipe()?;
+        event.write_all(&envelope.event.clone().unwrap_or_default().encode_to_vec())?;
+        drop(event);
+        let refused = |message: String| Ok(Err(Status { code: 0, message }));
+        let end = match command.stdin(input).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+            Ok(child) => self.reaper.exit_of(child.id().cast_signed()),
+            Err(e) => return refused(format!("{program}: {e}")),
+        };
+        match tokio::time::timeout(PATIENCE, end).await {
+            Ok(Ok((status, _))) if status.exit_status() == Some(0) => Ok(Ok(())),
+            Ok(Ok((status, _))) => refused(format!("{program} publish: {status:?}")),
+            Ok(Err(_)) => refused(format!("{program} publish: its end was not seen")),
+            Err(_) => refused(format!("{program} publish has not ended in {PATIENCE:?}")),
         }
     }
 

@@ -11,10 +11,19 @@ pub fn now() -> Timestamp {
 
 /// Now, in UTC, to the second.
 pub fn rfc3339() -> String {
-    let seconds = now().seconds;
+    format!("{}Z", to_the_second(now().seconds))
+}
+
+/// Now, in UTC, to the nanosecond.
+pub fn rfc3339_nano() -> String {
+    let now = now();
+    format!("{}.{:09}Z", to_the_second(now.seconds), now.nanos)
+}
+
+fn to_the_second(seconds: i64) -> String {
     let (year, month, day) = date(seconds.div_euclid(86_400));
     let rest = seconds.rem_euclid(86_400);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 /// The date of a day counted from 1970-01-01, in the proleptic Gregorian calendar: eras of 400 years that begin in March.

@@ -5,6 +5,7 @@
 
 use crate::error::{Code, Error};
 use crate::log;
+use crate::proto::frame::{HEADER, Header, LONGEST, REQUEST, RESPONSE, frame};
 use crate::proto::{Request, Response, Status};
 use prost::Message;
 use std::io;
@@ -17,12 +18,6 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_local;
 
-/// Length, stream and type (and flags) of a frame.
-const HEADER: usize = 10;
-/// The protocol's limit for what follows.
-const LONGEST: usize = 4 << 20;
-const REQUEST: u8 = 1;
-const RESPONSE: u8 = 2;
 /// A request with a stream of data behind it.
 const REMOTE_OPEN: u8 = 2;
 
@@ -36,37 +31,6 @@ pub trait Service {
 
     /// Whether a call only waits, so that it can be given up with its caller.
     fn only_waits(&self, method: &str) -> bool;
-}
-
-/// A frame's head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
-    length: usize,
-    stream: u32,
-    kind: u8,
-    flags: u8,
-}
-
-impl Header {
-    fn parse(bytes: [u8; HEADER]) -> Header {
-        let [a, b, c, d, e, f, g, h, kind, flags] = bytes;
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        Header { length, stream: u32::from_be_bytes([e, f, g, h]), kind, flags }
-    }
-}
-
-/// A whole frame with a message in it.
-fn frame(stream: u32, kind: u8, message: &impl Message) -> io::Result<Vec<u8>> {
-    let length = message.encoded_len();
-    if length > LONGEST {
-        return Err(io::Error::other(format!("a message of {length} bytes is longer than ttrpc allows")));
-    }
-    let mut bytes = Vec::with_capacity(HEADER + length);
-    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(&[kind, 0]);
-    message.encode(&mut bytes).map_err(io::Error::other)?;
-    Ok(bytes)
 }
 
 /// Reads a frame; a message that is too long is read away, and the frame has none.
@@ -220,23 +184,5 @@ impl Client {
                 return Ok(response.status.filter(|s| s.code != 0).map_or(Ok(()), Err));
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_what_its_header_says() {
-        let bytes = frame(7, RESPONSE, &Status { code: 5, message: "x".into() }).expect("a frame");
-        assert_eq!(bytes, [0, 0, 0, 5, 0, 0, 0, 7, 2, 0, 8, 5, 18, 1, b'x']);
-        let head = bytes[..HEADER].try_into().expect("ten bytes");
-        assert_eq!(Header::parse(head), Header { length: 5, stream: 7, kind: RESPONSE, flags: 0 });
-    }
-
-    #[test]
-    fn too_long_to_be_sent() {
-        assert!(frame(1, REQUEST, &Status { code: 0, message: "x".repeat(LONGEST) }).is_err());
     }
 }

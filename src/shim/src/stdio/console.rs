@@ -112,6 +112,14 @@ impl Console {
         }
     }
 
+    /// Writes all of it as if it were typed.
+    ///
+    /// # Errors
+    /// `write(2)`
+    pub async fn write_all(&self, data: &[u8]) -> io::Result<()> {
+        self.0.write_all(data).await
+    }
+
     /// Relays input until the client ends it.
     pub async fn write_from(&self, from: &Fd) -> io::Result<()> {
         let mut buffer = [0; AT_ONCE];

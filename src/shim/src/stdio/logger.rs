@@ -109,12 +109,16 @@ fn spawn(program: &str, arguments: &[String], owner: &Owner, pass: &[&OwnedFd]) 
 fn parse(uri: &str) -> (String, Vec<String>) {
     let uri = uri.split('#').next().unwrap_or_default();
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-    let mut arguments = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    (decode(path), pairs(query).flat_map(|(key, value)| [key, value]).collect())
+}
+
+/// The keys and values of a query.
+pub fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    let text = |text: &str| decode(&text.replace('+', " "));
+    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        arguments.extend([key, value].map(|text| decode(&text.replace('+', " "))));
-    }
-    (decode(path), arguments)
+        (text(key), text(value))
+    })
 }
 
 /// Undoes percent-encoding; what is not one stays.

@@ -6,7 +6,9 @@
 
 mod console;
 mod files;
+mod json_file;
 mod logger;
+mod record;
 mod relay;
 
 pub use console::{Console, ConsoleSocket};
@@ -16,7 +18,9 @@ use crate::error::{Code, Error};
 use crate::log;
 use crate::reaper::Reaper;
 use files::Output;
-use relay::Fd;
+use json_file::Stream;
+use record::{Input, Record, Settings};
+use relay::{Fd, Sink};
 use rrt_runtime_client::Streams;
 use rustix::fs::{Gid, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -35,7 +39,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Spec {
     /// A fifo, or nothing.
     pub stdin: String,
-    /// A fifo, a file, `file://PATH` or `binary://PROGRAM?ARGS`; or nothing.
+    /// A fifo, a file, `file://PATH`, `binary://PROGRAM?ARGS` or `json-file://PATH?KEYS`; or nothing.
     pub stdout: String,
     /// As `stdout`; not looked at if there is a terminal, or if `stdout` says where both go.
     pub stderr: String,
@@ -52,6 +56,8 @@ enum Kind<'a> {
     File(String),
     /// Both to a program. The flag: it has to say that it is ready.
     Binary(&'a str, bool),
+    /// Both into a log and to whoever is attached.
+    Record(Settings),
 }
 
 impl Spec {
@@ -62,7 +68,8 @@ impl Spec {
             "file" => Ok(Kind::File(logger::decode(rest))),
             "binary" => Ok(Kind::Binary(rest, false)),
             "binary-v2" => Ok(Kind::Binary(rest, true)),
-            _ => Err(Error::unknown(format!("unknown STDIO scheme {scheme}: it is fifo, file or binary"))),
+            "json-file" => Settings::parse(rest).map(Kind::Record),
+            _ => Err(Error::unknown(format!("unknown STDIO scheme {scheme}: it is fifo, file, binary or json-file"))),
         }
     }
 
@@ -100,6 +107,7 @@ pub struct Io {
     /// Our own writer of the client's fifo, which keeps standard input from ending when the client goes away.
     stdin: RefCell<Option<OwnedFd>>,
     logger: RefCell<Option<Logger>>,
+    record: RefCell<Option<Rc<Record>>>,
     console: RefCell<Option<Rc<Console>>>,
 }
 
@@ -108,6 +116,8 @@ pub struct Pipes {
     stdin: Option<(String, OwnedFd)>,
     outputs: Vec<(Output, OwnedFd)>,
     logger: Option<Logger>,
+    /// Reading ends of both outputs, and the writing end of the input.
+    record: Option<(Rc<Record>, [OwnedFd; 2], Option<OwnedFd>)>,
 }
 
 impl Pipes {
@@ -116,13 +126,20 @@ impl Pipes {
     /// # Errors
     /// A path cannot be opened, a logging program does not start, or `pipe2(2)`.
     pub async fn open(spec: &Spec, owner: &Owner, reaper: &Rc<Reaper>) -> Result<(Pipes, Streams), Error> {
-        let mut pipes = Pipes { stdin: None, outputs: Vec::new(), logger: None };
+        let mut pipes = Pipes { stdin: None, outputs: Vec::new(), logger: None, record: None };
         let mut streams = Streams::default();
-        if let Kind::Binary(uri, must_be_ready) = spec.kind()? {
-            let (logger, stdout, stderr) = Logger::start(uri, must_be_ready, owner, reaper).await?;
-            pipes.logger = Some(logger);
-            (streams.stdout, streams.stderr) = (Some(stdout), Some(stderr));
-            return Ok((pipes, streams));
+        match spec.kind()? {
+            Kind::Binary(uri, must_be_ready) => {
+                let (logger, stdout, stderr) = Logger::start(uri, must_be_ready, owner, reaper).await?;
+                pipes.logger = Some(logger);
+                (streams.stdout, streams.stderr) = (Some(stdout), Some(stderr));
+                return Ok((pipes, streams));
+            }
+            Kind::Record(settings) => {
+                pipes.record(settings, &mut streams, owner)?;
+                return Ok((pipes, streams));
+            }
+            Kind::Paths | Kind::File(_) => {}
         }
         // The process's ends are blocking, as it expects; ours are not.
         if !spec.stdin.is_empty() {
@@ -146,12 +163,35 @@ impl Pipes {
         Ok(writer)
     }
 
+    fn record(&mut self, settings: Settings, streams: &mut Streams, owner: &Owner) -> Result<(), Error> {
+        let ((out, stdout), (err, stderr)) = (pipe(owner)?, pipe(owner)?);
+        relay::nonblocking(&out)?;
+        relay::nonblocking(&err)?;
+        let mut input = None;
+        if settings.stdin {
+            let (reader, writer) = pipe(owner)?;
+            relay::nonblocking(&writer)?;
+            (streams.stdin, input) = (Some(reader), Some(writer));
+        }
+        self.record = Some((Record::open(settings)?, [out, err], input));
+        (streams.stdout, streams.stderr) = (Some(stdout), Some(stderr));
+        Ok(())
+    }
+
     /// Starts the relays. The process's own ends must have been closed, or its output never ends.
     ///
     /// # Errors
     /// The fifo of standard input cannot be opened.
     pub fn connect(self, io: &Io) -> Result<(), Error> {
         *io.logger.borrow_mut() = self.logger;
+        if let Some((record, [out, err], input)) = self.record {
+            if let Some(input) = input {
+                record.set_input(Input::Pipe(Fd::new(input)?));
+            }
+            io.spawn_output(record.clone().relay(Fd::new(out)?, Stream::Stdout));
+            io.spawn_output(record.clone().relay(Fd::new(err)?, Stream::Stderr));
+            *io.record.borrow_mut() = Some(record);
+        }
         for (output, reader) in self.outputs {
             io.relay_output(Fd::new(reader)?, output)?;
         }
@@ -188,17 +228,24 @@ impl Io {
         reaper: &Rc<Reaper>,
     ) -> Result<(), Error> {
         let console = Rc::new(console);
-        let output = match spec.kind()? {
+        let sink = match spec.kind()? {
             Kind::Binary(uri, must_be_ready) => {
                 let (logger, stdout, _) = Logger::start(uri, must_be_ready, owner, reaper).await?;
                 *self.logger.borrow_mut() = Some(logger);
                 relay::nonblocking(&stdout)?;
-                Some(Output::Pipe(stdout))
+                Some(Output::Pipe(stdout).sink()?)
             }
-            Kind::Paths | Kind::File(_) => Output::of(spec, &spec.stdout)?,
+            Kind::Record(settings) => {
+                let record = Record::open(settings)?;
+                record.set_input(Input::Terminal(console.clone()));
+                let open = record.opened(Stream::Stdout);
+                *self.record.borrow_mut() = Some(record);
+                Some(Sink::Record(open))
+            }
+            Kind::Paths | Kind::File(_) => Output::of(spec, &spec.stdout)?.map(Output::sink).transpose()?,
         };
-        if let Some(output) = output {
-            let (console, mut sink) = (console.clone(), output.sink()?);
+        if let Some(mut sink) = sink {
+            let console = console.clone();
             self.spawn_output(async move { console.read_into(&mut sink).await });
         }
         if !spec.stdin.is_empty() {
@@ -245,6 +292,9 @@ impl Io {
     /// Ends standard input once the client's writers are gone, too.
     pub fn close_stdin(&self) {
         self.stdin.borrow_mut().take();
+        if let Some(record) = &*self.record.borrow() {
+            record.close_input();
+        }
     }
 
     /// Sets the terminal's size; without a terminal there is none to set.
@@ -275,6 +325,7 @@ impl Io {
         }
         self.close_stdin();
         self.console.take();
+        self.record.take();
         let logger = self.logger.take();
         if let Some(logger) = logger {
             logger.stop().await;

@@ -1,5 +1,6 @@
 //! Bytes from one descriptor to another, without blocking the one thread.
 
+use super::record::Open;
 use crate::error::Error;
 use crate::log;
 pub use crate::ready::Fd;
@@ -70,29 +71,32 @@ fn enlarge(pipe: &Fd) {
     }
 }
 
+/// Reads once, without waiting; `take` has the data, which are empty at the end. `None`: there was nothing yet.
+pub fn read_some<T>(from: &Fd, take: impl FnOnce(&[u8]) -> T) -> io::Result<Option<T>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(AT_ONCE, 0);
+        match rustix::io::read(from.fd(), &mut buffer[..]) {
+            Ok(n) => Ok(Some(take(&buffer[..n]))),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    })
+}
+
 /// Appends everything to a file. A full disk costs the container its output, but does not stop it.
-pub async fn into_file(from: &Fd, to: &File) -> io::Result<()> {
+pub async fn into_file(from: &Fd, mut to: &File) -> io::Result<()> {
     let mut lost = false;
     loop {
         from.readable().await?;
-        let end = BUFFER.with_borrow_mut(|buffer| -> io::Result<bool> {
-            buffer.resize(AT_ONCE, 0);
-            match rustix::io::read(from.fd(), &mut buffer[..]) {
-                Ok(0) => Ok(true),
-                Ok(n) => {
-                    let mut to = to;
-                    if let Err(e) = to.write_all(&buffer[..n])
-                        && !std::mem::replace(&mut lost, true)
-                    {
-                        log::warn(format_args!("output is lost: {e}"));
-                    }
-                    Ok(false)
-                }
-                Err(Errno::AGAIN | Errno::INTR) => Ok(false),
-                Err(e) => Err(e.into()),
+        let end = read_some(from, |data| {
+            if let Err(e) = to.write_all(data)
+                && !std::mem::replace(&mut lost, true)
+            {
+                log::warn(format_args!("output is lost: {e}"));
             }
+            data.is_empty()
         })?;
-        if end {
+        if end == Some(true) {
             return Ok(());
         }
         tokio::task::yield_now().await;
@@ -105,6 +109,8 @@ pub enum Sink {
     Pipe(Fd),
     /// Never is.
     File(File),
+    /// Logged, and sent to the attached.
+    Record(Open),
 }
 
 impl Sink {
@@ -113,6 +119,10 @@ impl Sink {
         match self {
             Sink::Pipe(to) => to.write_all(data).await,
             Sink::File(to) => to.write_all(data),
+            Sink::Record(to) => {
+                to.take(data).await;
+                Ok(())
+            }
         }
     }
 }

@@ -1,14 +1,21 @@
 //! containerd's messages: what its task service (v2 and v3), its events and its runtime options are on the wire.
 //!
 //! Names and field numbers are containerd's; they are what two programs have to agree on. Both versions of the task service have
-//! the same messages. Only what a shim reads or writes is here.
+//! the same messages. Only what our shim reads or writes is here; fields are named as containerd documents them.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 pub mod cgroup1;
 pub mod cgroup2;
+mod client;
 pub mod events;
+pub mod frame;
 pub mod task;
+mod toml;
 
-use prost::Message;
+pub use client::{Client, Failure};
+pub use prost::Message;
 
 /// `google.protobuf.Any`: a message and the name of its type.
 #[derive(Clone, PartialEq, Message)]
@@ -97,11 +104,11 @@ impl Options {
     }
 
     /// The options of a request; without any, the defaults. containerd 1.6's clients send the older type to a shim whose name they
-    /// do not know.
+    /// do not know. In those that are text a key may be unknown, and is told.
     ///
     /// # Errors
     /// One line: they are of another type, or unreadable.
-    pub fn from_any(any: Option<&Any>) -> Result<Options, String> {
+    pub fn from_any(any: Option<&Any>, unknown: &dyn Fn(&str)) -> Result<Options, String> {
         let Some(any) = any.filter(|any| !any.value.is_empty()) else { return Ok(Options::default()) };
         let unreadable = |e| format!("runtime options: {e}");
         match any.name() {
@@ -109,7 +116,7 @@ impl Options {
             OLD_OPTIONS => OldOptions::decode(&any.value[..]).map(Options::from).map_err(unreadable),
             name if name.ends_with(CRI_OPTIONS) => {
                 let cri = CriOptions::decode(&any.value[..]).map_err(unreadable)?;
-                crate::toml::options(&cri.config_path, &cri.config_body)
+                toml::options(&cri.config_path, &cri.config_body, unknown)
             }
             other => Err(format!("runtime options are of type {other:?}, not {OPTIONS}")),
         }
@@ -312,18 +319,18 @@ mod tests {
 
     #[test]
     fn options_of_both_types() {
-        assert_eq!(Options::from_any(None), Ok(Options::default()));
+        assert_eq!(Options::from_any(None, &|_| {}), Ok(Options::default()));
         let new = Options { binary_name: "/x".into(), systemd_cgroup: true, ..Options::default() };
-        assert_eq!(Options::from_any(Some(&Any::of(OPTIONS, &new))), Ok(new.clone()));
+        assert_eq!(Options::from_any(Some(&Any::of(OPTIONS, &new)), &|_| {}), Ok(new.clone()));
         let prefixed = Any::of(&format!("types.containerd.io/{OPTIONS}"), &new);
-        assert_eq!(Options::from_any(Some(&prefixed)), Ok(new));
+        assert_eq!(Options::from_any(Some(&prefixed), &|_| {}), Ok(new));
         let old = OldOptions { io_uid: 7, no_new_keyring: true, ..OldOptions::default() };
-        let read = Options::from_any(Some(&Any::of(OLD_OPTIONS, &old))).expect("the old type");
+        let read = Options::from_any(Some(&Any::of(OLD_OPTIONS, &old)), &|_| {}).expect("the old type");
         assert_eq!((read.io_uid, read.no_new_keyring), (7, true));
         let config_body = b"BinaryName = \"/x\"\n".to_vec();
         let cri = Any::of("runtimeoptions.v1.Options", &CriOptions { config_path: String::new(), config_body });
-        assert_eq!(Options::from_any(Some(&cri)).map(|o| o.binary_name), Ok("/x".into()));
-        assert!(Options::from_any(Some(&Any::of("other", &old))).is_err_and(|e| e.contains("other")));
+        assert_eq!(Options::from_any(Some(&cri), &|_| {}).map(|o| o.binary_name), Ok("/x".into()));
+        assert!(Options::from_any(Some(&Any::of("other", &old)), &|_| {}).is_err_and(|e| e.contains("other")));
     }
 
     #[test]

@@ -2,22 +2,22 @@
 //!
 //! It is a flat table, so this reads lines of `Key = value`, and no more of TOML.
 
-use crate::proto::Options;
+use crate::Options;
 
-/// Reads the text, or without one the file.
+/// Reads the text, or without one the file; a key that there is not is told to `unknown`.
 ///
 /// # Errors
 /// One line: the file cannot be read, a line is no pair, a value is of the wrong type.
-pub fn options(path: &str, body: &[u8]) -> Result<Options, String> {
+pub fn options(path: &str, body: &[u8], unknown: &dyn Fn(&str)) -> Result<Options, String> {
     let text = if body.is_empty() && !path.is_empty() {
         std::fs::read_to_string(path).map_err(|e| format!("runtime options: ConfigPath {path}: {e}"))?
     } else {
         String::from_utf8_lossy(body).into_owned()
     };
-    parse(&text).map_err(|e| format!("runtime options: {e}"))
+    parse(&text, unknown).map_err(|e| format!("runtime options: {e}"))
 }
 
-fn parse(text: &str) -> Result<Options, String> {
+fn parse(text: &str, unknown: &dyn Fn(&str)) -> Result<Options, String> {
     let mut options = Options::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', '['])) {
         let (key, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is not KEY = VALUE"))?;
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Result<Options, String> {
             "CriuImagePath" => options.criu_image_path = text()?,
             "CriuWorkPath" => options.criu_work_path = text()?,
             // runc's shim has more than we know: containerd would not refuse them either.
-            _ => crate::log::warn(format_args!("runtime option {key} is not known")),
+            _ => unknown(key),
         }
     }
     Ok(options)
@@ -72,17 +72,20 @@ mod tests {
     #[test]
     fn a_table() {
         let text = "# of the runtime\nBinaryName = \"/usr/bin/a\\\"b\" # quoted\n  SystemdCgroup = true # yes\nIoUid = 7\nRoot = '/r\\x'\nNew = 1\n";
-        let options = parse(text).expect("a table");
+        let options = parse(text, &|_| {}).expect("a table");
         assert_eq!(options.binary_name, "/usr/bin/a\"b");
         assert_eq!((options.systemd_cgroup, options.io_uid, options.root.as_str()), (true, 7, "/r\\x"));
-        assert_eq!(parse(""), Ok(Options::default()));
+        assert_eq!(parse("", &|_| {}), Ok(Options::default()));
     }
 
     #[test]
     fn mistakes() {
-        assert_eq!(parse("what"), Err("\"what\" is not KEY = VALUE".into()));
-        assert_eq!(parse("SystemdCgroup = \"x\""), Err("SystemdCgroup = \"x\": it is to be true or false".into()));
-        assert_eq!(parse("Root = /x"), Err("Root = /x: it is to be a text in quotes".into()));
-        assert!(options("/no/such/file", b"").is_err_and(|e| e.contains("/no/such/file")));
+        assert_eq!(parse("what", &|_| {}), Err("\"what\" is not KEY = VALUE".into()));
+        assert_eq!(
+            parse("SystemdCgroup = \"x\"", &|_| {}),
+            Err("SystemdCgroup = \"x\": it is to be true or false".into())
+        );
+        assert_eq!(parse("Root = /x", &|_| {}), Err("Root = /x: it is to be a text in quotes".into()));
+        assert!(options("/no/such/file", b"", &|_| {}).is_err_and(|e| e.contains("/no/such/file")));
     }
 }
