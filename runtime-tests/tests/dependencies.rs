@@ -47,7 +47,7 @@ const AROUND: [(&str, &[&str], &[&str]); 9] = [
     ("rrt-template", &[], &["serde_json", "thiserror"]),
     (
         "rrt-images",
-        &["rrt-oci", "rrt-content"],
+        &["rrt-oci", "rrt-content", "rrt-registry"],
         &["flate2", "rustix", "serde", "serde_json", "sha2", "thiserror", "zstd"],
     ),
     // tokio hears signals, and serves.

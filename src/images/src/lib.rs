@@ -11,6 +11,8 @@ pub mod garbage;
 pub mod layer;
 pub mod names;
 pub mod progress;
+pub mod pull;
+pub mod push;
 pub mod snapshots;
 pub mod time;
 mod tree;

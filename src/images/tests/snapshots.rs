@@ -7,6 +7,7 @@ use rrt_images::snapshots::{Error, INIT_PATHS, Preparation, Prepared, Snapshots,
 use rrt_oci::image::Digest;
 use std::collections::HashSet;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,6 +51,30 @@ fn three_layers(snapshots: &Snapshots) -> Vec<Digest> {
     fs::write(third.path().join("top"), "top").unwrap();
     snapshots.commit(third, &[]).unwrap();
     layers.to_vec()
+}
+
+#[test]
+fn a_layer_that_an_image_has_twice() {
+    if !privileged() {
+        return;
+    }
+    let temp = Temp::new("twice");
+    let snapshots = Snapshots::open(&temp.0, None).unwrap();
+    let layers = [digest(1), digest(2), digest(1)];
+    for (count, content) in [(1, "one"), (2, "two")] {
+        let prepared = place(&snapshots, &layers[..count]);
+        fs::write(prepared.path().join("name"), content).unwrap();
+        fs::write(prepared.path().join(content), content).unwrap();
+        snapshots.commit(prepared, &[]).unwrap();
+    }
+    if let Preparation::Unpack(prepared) = snapshots.prepare(&layers).unwrap() {
+        // A driver whose layers are whole trees.
+        fs::write(prepared.path().join("name"), "one").unwrap();
+        snapshots.commit(prepared, &[]).unwrap();
+    }
+    let view = snapshots.view(&layers).unwrap();
+    let read = |name: &str| fs::read_to_string(format!("/proc/self/fd/{}/{name}", view.root().as_raw_fd())).unwrap();
+    assert_eq!((read("name"), read("one"), read("two")), ("one".into(), "one".into(), "two".into()));
 }
 
 /// The life of a container, on any driver.

@@ -7,9 +7,12 @@
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Directories that are kept open.
@@ -20,6 +23,9 @@ pub(super) const DEPTH_MAX: usize = 200;
 
 /// How implied parents are made (Docker's ImpliedDirectoryMode).
 const IMPLIED: u32 = 0o755;
+
+/// Bytes of memory for the names of implied directories; a layer that needs more of them is no image's.
+const IMPLIED_MAX: usize = 16 << 20;
 
 /// A call that failed, and what for.
 #[derive(Debug)]
@@ -43,6 +49,25 @@ pub(super) struct Disk {
     /// Open directories by their clean path, and the one that was asked for last.
     open: HashMap<Vec<u8>, Rc<OwnedFd>>,
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    implied: Implied,
+}
+
+/// Directories that were made and that no entry has named, by their clean path.
+#[derive(Default)]
+struct Implied {
+    paths: BTreeSet<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Implied {
+    fn add(&mut self, path: &[u8]) -> Result<(), Errno> {
+        self.bytes += path.len() + 64;
+        if self.bytes > IMPLIED_MAX {
+            return Err(Errno::NOMEM);
+        }
+        self.paths.insert(path.to_vec());
+        Ok(())
+    }
 }
 
 /// A name in an open directory.
@@ -57,7 +82,7 @@ impl Disk {
         // Opened anew, so that it can be read as a directory whatever it was opened with.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(root, c".", flags, Mode::empty()).map_err(doing("open the layer's directory"))?;
-        Ok(Disk { root: Rc::new(root), implied_owner, open: HashMap::new(), last: None })
+        Ok(Disk { root: Rc::new(root), implied_owner, open: HashMap::new(), last: None, implied: Implied::default() })
     }
 
     /// The directory that clean `directory` leads to. `fresh` hears of it when it was not open already.
@@ -116,10 +141,24 @@ impl Disk {
         let mut from = if there == 0 { 0 } else { begin + 1 };
         for end in &ends[there..] {
             let made = self.imply(parent.as_fd(), &directory[from..*end]);
+            let made = made.and_then(|made| self.implied.add(&directory[..*end]).map(|()| made));
             parent = Rc::new(made.map_err(|error| in_directory(&directory[..*end], error))?);
             from = end + 1;
         }
         self.directory(directory).map_err(|error| in_directory(directory, error))
+    }
+
+    /// An entry names this path: a directory there is not implied any more, and in what is none there are no others.
+    pub fn named(&mut self, path: &[u8], directory: bool) {
+        if self.implied.paths.remove(path) && !directory {
+            let below = [path, b"/"].concat();
+            self.implied.paths.retain(|implied| !implied.starts_with(&below));
+        }
+    }
+
+    /// The directories that no entry has named, each after those it is in.
+    pub fn implied(self) -> Vec<PathBuf> {
+        self.implied.paths.into_iter().map(|path| PathBuf::from(OsString::from_vec(path))).collect()
     }
 
     /// Makes a parent that no entry has named.

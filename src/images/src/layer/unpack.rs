@@ -14,15 +14,21 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// Bytes of memory for directories whose attributes are set later; a layer with more of them has some set more than once.
 const LATER_MAX: usize = 32 << 20;
 
 /// What was made of an archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Entries of the archive.
     pub entries: u64,
+    /// Bytes of its files' content, holes included: what Docker calls the layer's size.
+    pub bytes: u64,
+    /// Directories that it does not have, made because something is in them (relative, parents first). On top of other layers they are to
+    /// look like there.
+    pub implied: Vec<PathBuf>,
     /// Devices that the kernel lets this user not make, left out ([`Options::skip_devices`]).
     pub skipped_devices: u64,
     /// Extended attributes that were left out: those that no layer may set, and those that the file system or the user can't.
@@ -54,6 +60,7 @@ pub fn apply<R: BufRead>(input: R, target: &Target<'_>, options: &Options) -> Re
         }
     }
     unpacker.finish()?;
+    unpacker.applied.implied = unpacker.disk.implied();
     Ok((unpacker.applied, reader.into_inner()))
 }
 
@@ -121,6 +128,7 @@ impl<'a> Unpacker<'a> {
                 _ => Err(bad("it is the layer's directory, but no directory".to_owned())),
             };
         }
+        self.disk.named(&path, entry.kind == Kind::Directory);
         let (parent, name) = path::split(&path);
         let parent = self.parent(parent).map_err(failed)?;
         let at = At { parent, name };
@@ -196,6 +204,7 @@ impl<'a> Unpacker<'a> {
             None => whole(&file, reader, failed)?,
             Some(extents) => sparse(&file, size, extents, reader, failed)?,
         }
+        self.applied.bytes += size;
         self.file_attributes(entry, &file).map_err(failed)
     }
 

@@ -241,7 +241,16 @@ pub(super) fn take_after(below: &Tree, fs: BorrowedFd<'_>, path: &Path) -> Resul
         true => rustix::fs::openat(fs, ".", flags, Mode::empty()),
         false => rustix::fs::openat2(fs, parent, flags, Mode::empty(), INSIDE),
     };
-    let target = Tree::new(own.map_err(|e| Error::io("open", parent, e))?).dir(Path::new(""))?;
+    let own = match own {
+        Ok(own) => own,
+        // The layer itself has put something else in its place.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
+        Err(e) => return Err(Error::io("open", parent, e)),
+    };
+    let target = Tree::new(own).dir(Path::new(""))?;
+    if target.stat(&name)?.is_none_or(|own| kind(&own) != FileType::Directory) {
+        return Ok(());
+    }
     attributes(&source, &name, &stat, &target)?;
     set_times(target.fd().as_fd(), &name, &stat).map_err(|e| target.failed("set the times of", &name, e))
 }

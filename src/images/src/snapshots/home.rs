@@ -148,7 +148,8 @@ impl Snapshots {
         }
     }
 
-    /// The directories of all of `layers`, lowest first.
+    /// The directories of all of `layers`, lowest first. A layer that is there twice counts where it is highest: all that it has covers what
+    /// it has below, and overlayfs refuses the same directory twice.
     fn directories(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, Error> {
         if !self.independent() {
             // The highest is all of them.
@@ -156,7 +157,13 @@ impl Snapshots {
             return Ok(vec![self.find(layers).ok_or_else(|| Error::NoLayer(last.clone()))?.join("fs")]);
         }
         let one = |n: usize| self.find(&layers[..=n]).ok_or_else(|| Error::NoLayer(layers[n].clone()));
-        (0..layers.len()).map(|n| Ok(one(n)?.join("fs"))).collect()
+        let mut directories: Vec<PathBuf> = Vec::with_capacity(layers.len());
+        for n in 0..layers.len() {
+            let directory = one(n)?.join("fs");
+            directories.retain(|known| *known != directory);
+            directories.push(directory);
+        }
+        Ok(directories)
     }
 
     /// The directories of those of `layers` that are there, lowest first; for `inspect`.
