@@ -58,6 +58,20 @@ build_rrt() {
     rrt=${CARGO_TARGET_DIR:-$top/target}/$target/release/rrt
 }
 
+# the_berth: set $berth to the absolute path of $BERTH_BIN, or of berth, built now.
+the_berth() {
+    if [ -n "${BERTH_BIN:-}" ]; then
+        berth=$(realpath "$BERTH_BIN")
+    else
+        add_target
+        # zstd and ring have C in them.
+        command -v musl-gcc >/dev/null || packages musl-tools
+        (cd "$top" && cargo build --quiet --release --target "$target" -p berth)
+        # shellcheck disable=SC2034 # read by those who source this file
+        berth=${CARGO_TARGET_DIR:-$top/target}/$target/release/berth
+    fi
+}
+
 # the_runtime: set $runtime to the absolute path of what is to be tested: $RUNTIME, or rrt, built now.
 the_runtime() {
     if [ -n "${RUNTIME:-}" ]; then

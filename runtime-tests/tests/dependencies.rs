@@ -50,11 +50,11 @@ const AROUND: [(&str, &[&str], &[&str]); 9] = [
         &["rrt-oci", "rrt-content", "rrt-registry"],
         &["flate2", "rustix", "serde", "serde_json", "sha2", "thiserror", "zstd"],
     ),
-    // tokio hears signals, and serves.
+    // nix has a safe unshare(2); tokio hears signals, and serves.
     (
         "berth",
         &["rrt-content", "rrt-images", "rrt-oci", "rrt-registry", "rrt-template"],
-        &["clap", "rustix", "serde", "serde_json", "tokio"],
+        &["clap", "nix", "rustix", "serde", "serde_json", "tokio"],
     ),
 ];
 

@@ -2,8 +2,10 @@
 
 use crate::cli::{is_on, text};
 use crate::exit::Exit;
+use crate::user::Ids;
 use clap::ArgMatches;
 use rrt_content::Store;
+use rrt_images::layer;
 use rrt_images::names::ImageStore;
 use rrt_images::snapshots::Snapshots;
 use rrt_registry::{Client, Config};
@@ -20,6 +22,8 @@ pub struct App {
     pub config: Option<PathBuf>,
     /// `--debug` or `--log-level debug`.
     pub debug: bool,
+    /// Set when layers were looked at: then the process is in an ordinary user's namespace.
+    ids: Option<Ids>,
     /// Standard output.
     pub out: Out,
 }
@@ -61,6 +65,7 @@ impl App {
                 .or_else(|| std::env::var("BERTH_STORAGE_DRIVER").ok().filter(|d| !d.is_empty())),
             config: config.or_else(|| variable("HOME").map(|home| home.join(".docker"))),
             debug: is_on(matches, "debug") || text(matches, "log-level") == Some("debug"),
+            ids: None,
             out: Out,
         })
     }
@@ -79,10 +84,27 @@ impl App {
         ImageStore::open(&store).map_err(|e| Exit { code: 125, message: format!("berth: {e}") })
     }
 
-    /// The layers unpacked.
-    pub fn snapshots(&self) -> Result<Snapshots, Exit> {
+    /// The layers unpacked. Before any thread: an ordinary user enters his namespace here.
+    pub fn snapshots(&mut self) -> Result<Snapshots, Exit> {
+        if self.ids.is_none() {
+            let ids = crate::user::enter().map_err(|e| Exit { code: 125, message: format!("berth: {e}") })?;
+            self.debug(|| format!("ids {ids:?}"));
+            self.ids = Some(ids);
+        }
         Snapshots::open(&self.root, self.storage_driver.as_deref())
             .map_err(|e| Exit { code: 125, message: format!("berth: {e}") })
+    }
+
+    /// How layers are unpacked: who has but his own ids can neither give files away nor make devices.
+    pub fn unpacking(&self) -> layer::Options {
+        let default = layer::Options::default();
+        match self.ids {
+            None | Some(Ids::Root) => default,
+            Some(Ids::Lent) => layer::Options { skip_devices: true, ..default },
+            Some(Ids::Own | Ids::None) => {
+                layer::Options { owners: layer::Owners::Ignore, skip_devices: true, ..default }
+            }
+        }
     }
 
     /// The registries' client, with Docker's credentials.
@@ -103,7 +125,7 @@ impl App {
 
     #[cfg(test)]
     pub fn for_tests() -> App {
-        App { root: "/nonexistent".into(), storage_driver: None, config: None, debug: false, out: Out }
+        App { root: "/nonexistent".into(), storage_driver: None, config: None, debug: false, ids: None, out: Out }
     }
 }
 

@@ -7,7 +7,9 @@ mod cli;
 mod commands;
 mod exit;
 mod help;
+mod interrupt;
 mod output;
+mod user;
 
 use std::process::ExitCode;
 

@@ -30,7 +30,7 @@ fn run(app: &mut App, matches: &ArgMatches) -> Result<(), Exit> {
 }
 
 /// With Docker's names, as far as there is something to say.
-fn facts(app: &App) -> Result<Value, Exit> {
+fn facts(app: &mut App) -> Result<Value, Exit> {
     let images = app.images()?.load().map_err(|e| Exit::error(&e))?;
     let snapshots = app.snapshots()?;
     let status = snapshots.info().into_iter().map(|(name, value)| json!([name, value]));

@@ -2,12 +2,15 @@
 
 mod check;
 mod df;
+mod export;
 mod history;
 mod images;
 mod info;
 mod inspect;
 mod login;
 mod prune;
+mod pull;
+mod push;
 mod rmi;
 mod tag;
 mod version;
@@ -21,6 +24,8 @@ use std::io::{self, Write};
 
 /// The commands, in the order of help.
 pub const TREE: &[Entry] = &[
+    Entry::Common(&pull::PULL),
+    Entry::Common(&push::PUSH),
     Entry::Common(&images::IMAGES),
     Entry::Common(&login::LOGIN),
     Entry::Common(&login::LOGOUT),
@@ -29,9 +34,19 @@ pub const TREE: &[Entry] = &[
     Entry::Group(
         "image",
         "Manage images",
-        &[&history::HISTORY, &inspect::IMAGE_INSPECT, &images::LS, &prune::IMAGE_PRUNE, &rmi::RM, &tag::TAG],
+        &[
+            &history::HISTORY,
+            &inspect::IMAGE_INSPECT,
+            &images::LS,
+            &prune::IMAGE_PRUNE,
+            &pull::PULL,
+            &push::PUSH,
+            &rmi::RM,
+            &tag::TAG,
+        ],
     ),
     Entry::Group("system", "Manage berth", &[&check::CHECK, &df::DF, &info::INFO, &prune::SYSTEM_PRUNE]),
+    Entry::Other(&export::EXPORT),
     Entry::Other(&history::HISTORY),
     Entry::Other(&inspect::INSPECT),
     Entry::Other(&rmi::RMI),

@@ -1,7 +1,15 @@
-//! Questions on the terminal.
+//! The terminal: its size, and questions on it.
 
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{self, Read, Write};
+
+/// Columns and rows of the terminal that standard output is; `None`: it is none.
+pub fn size() -> Option<(usize, usize)> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    // A serial line may not know.
+    let or = |n: u16, default: usize| if n == 0 { default } else { n.into() };
+    Some((or(size.ws_col, 80), or(size.ws_row, 24)))
+}
 
 /// A question and its answer, without the line feed.
 pub fn ask(question: &str) -> io::Result<String> {
