@@ -11,6 +11,9 @@ vm_packages=(
     # For `hack/vm selinux`, which boots with it.
     selinux-policy-default policycoreutils selinux-utils
 )
+# For `hack/vm interop`: the engine, the plugins of its pods' network, and what the client of its CRI plugin is written in. By apt, for
+# debootstrap configures packages in no order that Python's scripts can work in.
+vm_engine=(containerd containernetworking-plugins python3-grpcio)
 
 # vm_image: set $image to the directory with disk, kernel and initrd; make it when it is not there.
 vm_image() {
@@ -38,6 +41,8 @@ vm_build() {
     debian_mirror
     list=$(IFS=, && echo "${vm_packages[*]}")
     debootstrap --variant=minbase --include="$list" "$vm_suite" "$root" "$mirror" >"$dir/log" || { tail -n 20 "$dir/log" && return 1; }
+    chroot "$root" sh -c 'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@"' \
+        apt "${vm_engine[@]}" >>"$dir/log" 2>&1 || { tail -n 20 "$dir/log" && return 1; }
     vm_configure "$root"
     cp "$root"/boot/vmlinuz-* "$dir/kernel"
     cp "$root"/boot/initrd.img-* "$dir/initrd"
@@ -65,7 +70,7 @@ vm_configure() {
     printf '/dev/vda / ext4 defaults 0 0\nhost /host 9p trans=virtio,version=9p2000.L,ro,msize=524288,context=system_u:object_r:etc_t:s0 0 0\n' >"$root/etc/fstab"
     printf 'install %s /bin/false\n' kvm_amd kvm_intel >"$root/etc/modprobe.d/vm.conf"
     mkdir "$root/host" "$root/rrt"
-    printf '%s\n' 9pnet_virtio overlay bfq >"$root/etc/modules-load.d/vm.conf"
+    printf '%s\n' 9pnet_virtio overlay bfq bridge veth >"$root/etc/modules-load.d/vm.conf"
     # Keys come with each start of the machine; nobody else can reach its network.
     printf '%s\n' 'AuthorizedKeysFile /host/key.pub' 'StrictModes no' 'UseDNS no' 'PrintMotd no' 'MaxSessions 100' \
         >"$root/etc/ssh/sshd_config.d/vm.conf"
@@ -87,7 +92,7 @@ vm_configure() {
 	END
     ln -s ../vm-net.service "$root/etc/systemd/system/multi-user.target.wants/vm-net.service"
     for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
-        fstrim.timer systemd-timesyncd.service getty@tty1.service serial-getty@ttyS0.service; do
+        fstrim.timer systemd-timesyncd.service containerd.service getty@tty1.service serial-getty@ttyS0.service; do
         ln -s /dev/null "$root/etc/systemd/system/$unit"
     done
     # An ordinary user whose systemd is always there, with ids to give to user namespaces.

@@ -3,7 +3,7 @@
 //! `SHIM` names another one, as an oracle: `SHIM=/usr/bin/containerd-shim-runc-v2`.
 
 use crate::wire::{Client, Fields, Message, Status, read_frame, write_frame};
-use crate::{Container, until};
+use crate::{Container, runtime, until};
 use nix::sys::stat::Mode;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
@@ -158,11 +158,12 @@ pub fn place(container: &mut Container) {
     container.root = container.dir.join("state").join(NAMESPACE);
 }
 
-/// `containerd.runc.v1.Options` for the runtime under test.
+/// `containerd.runc.v1.Options` for the runtime under test, with the driver of `RT_FLAGS`.
 #[must_use]
 pub fn options(container: &Container) -> Message {
     let root = container.dir.join("state");
-    Message::new().text(6, &container.binary.to_string_lossy()).text(7, &root.to_string_lossy())
+    let message = Message::new().text(6, &container.binary.to_string_lossy()).text(7, &root.to_string_lossy());
+    if runtime().uses_systemd() { message.number(9, 1) } else { message }
 }
 
 const OPTIONS: &str = "containerd.runc.v1.Options";

@@ -226,7 +226,7 @@ impl Client {
     #[must_use]
     pub fn connect(path: &str, service: &str) -> Self {
         let stream = UnixStream::connect(path).unwrap_or_else(|e| panic!("connect to {path}: {e}"));
-        stream.set_read_timeout(Some(crate::DEADLINE * 2)).expect("a time limit");
+        stream.set_read_timeout(Some(crate::DEADLINE * 4)).expect("a time limit");
         Self { stream, next: 1, service: service.into(), early: BTreeMap::new() }
     }
 
