@@ -8,7 +8,7 @@ passed=0
 failed=0
 skipped=0
 # Seconds for one check: far above what any needs, so that only a hang can reach it.
-limit=90
+limit=${INTEROP_LIMIT:-90}
 
 ok() {
     passed=$((passed + 1))

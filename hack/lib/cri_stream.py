@@ -1,7 +1,9 @@
 #!/usr/bin/python3
-"""The client's end of a streaming exec or attach: SPDY 3.1, as kubectl and crictl speak it to a kubelet and to containerd.
+"""The client's end of a streaming exec, attach or port forwarding: SPDY 3.1, as kubectl and crictl speak it to a kubelet and to containerd.
 
 cri_stream.py URL FLAGS [ROWSxCOLUMNS...]   URL of `cri.py exec-url` or `attach-url`, with the same FLAGS
+
+cri_stream.py URL forward PORT   URL of `cri.py forward-url`; one connection, with standard input and output at this end
 
 FLAGS are letters, or `-`: `i` sends standard input, and its end when it ends; `t` is a terminal. The first size is sent at once,
 each further one when there is output. Ends with the exit code that the server tells, 255 for any other error of it.
@@ -15,17 +17,17 @@ import sys
 import urllib.parse
 import zlib
 
-SYN_STREAM, PING = 1, 6
+SYN_STREAM, RST_STREAM, PING = 1, 3, 6
 FIN = 1
 
 
 class Connection:
-    def __init__(self, url):
+    def __init__(self, url, protocol="v4.channel.k8s.io"):
         url = urllib.parse.urlsplit(url)
         self.socket = socket.create_connection((url.hostname, url.port), timeout=60)
         self.socket.sendall(
             f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
-            "X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n".encode()
+            f"X-Stream-Protocol-Version: {protocol}\r\nContent-Length: 0\r\n\r\n".encode()
         )
         self.file = self.socket.makefile("rb", buffering=0)
         status = self.file.readline()
@@ -37,12 +39,13 @@ class Connection:
         self.compressor = zlib.compressobj()
         self.streams = {}
 
-    def open(self, kind):
-        """A stream of Kubernetes' remote command protocol: error, stdin, stdout, stderr or resize."""
+    def open(self, kind, **headers):
+        """A stream of Kubernetes' protocols: error, stdin, stdout, stderr or resize of a command; error or data of a forwarded port."""
         number = 2 * len(self.streams) + 1
         self.streams[number] = kind
-        block = struct.pack(">I", 1)
-        for text in (b"streamtype", kind.encode()):
+        headers["streamtype"] = kind
+        block = struct.pack(">I", len(headers))
+        for text in (text.encode() for pair in headers.items() for text in pair):
             block += struct.pack(">I", len(text)) + text
         block = self.compressor.compress(block) + self.compressor.flush(zlib.Z_SYNC_FLUSH)
         self.control(SYN_STREAM, struct.pack(">IIH", number, 0, 0) + block)
@@ -64,7 +67,7 @@ class Connection:
         return data
 
     def receive(self):
-        """The stream's name and the data; no name for control frames, None at the end."""
+        """The stream's name, the data, and whether they are its last; no name for control frames, None at the end."""
         head = self.exactly(8)
         if head is None:
             return None
@@ -75,8 +78,10 @@ class Connection:
         if first >> 31:
             if first & 0xFFFF == PING:
                 self.control(PING, data)
-            return "", b""
-        return self.streams[first], data
+            if first & 0xFFFF == RST_STREAM:
+                return self.streams[struct.unpack_from(">I", data)[0]], b"", True
+            return "", b"", False
+        return self.streams[first], data, bool(second >> 24 & FIN)
 
 
 def exit_code(answer):
@@ -89,8 +94,39 @@ def exit_code(answer):
     return 255
 
 
+def forward(url, port):
+    """One connection to a port of a pod: the data stream is it, both ways; the error stream has what went wrong."""
+    connection = Connection(url, "portforward.k8s.io")
+    connection.send(connection.open("error", port=port, requestid="0"), b"", FIN)
+    stream = connection.open("data", port=port, requestid="0")
+    waiting, told, open_streams = [connection.socket, 0], b"", {"error", "data"}
+    while open_streams:
+        ready = select.select(waiting, [], [], 60)[0]
+        if not ready:
+            sys.exit("nothing for 60 s")
+        if 0 in ready:
+            data = os.read(0, 65536)
+            connection.send(stream, data, 0 if data else FIN)
+            if not data:
+                waiting.remove(0)
+        if connection.socket in ready:
+            received = connection.receive()
+            if received is None:
+                break
+            kind, data, last = received
+            if kind == "error":
+                told += data
+            elif kind:
+                os.write(1, data)
+            if last:
+                open_streams.discard(kind)
+    sys.exit(told.decode() or 0)
+
+
 def main():
     url, flags, *sizes = sys.argv[1:]
+    if flags == "forward":
+        forward(url, sizes[0])
     connection = Connection(url)
     connection.open("error")
     stdin = connection.open("stdin") if "i" in flags else None
@@ -121,7 +157,7 @@ def main():
             received = connection.receive()
             if received is None:
                 break
-            kind, data = received
+            kind, data, _ = received
             if kind == "error":
                 told += data
             elif kind:

@@ -5,7 +5,7 @@
 # shellcheck disable=SC2016,SC2154 # $x in '' is for the container's shell; $work, $runtime, $cgroup: of hack/interop
 
 # What chooses the runtime: `ctr run` takes these words.
-with_runtime=(--runtime io.containerd.runc.v2 --runc-binary "$runtime")
+with_runtime=(--runtime io.containerd.runc.v2 --runc-binary "$runtime" ${systemd:+--runc-systemd-cgroup})
 
 containerd_up() {
     local dir=$work/containerd
@@ -43,7 +43,7 @@ box_run() {
     shift
     # ctr gives a profile only when asked, containerd's own; a privileged container has none.
     [[ " ${flags[*]} " == *" --privileged "* ]] || flags+=(--seccomp)
-    box_ctr run "${with_runtime[@]}" --cgroup "$cgroup/ctr-$id" \
+    box_ctr run "${with_runtime[@]}" --cgroup "$(ctr_cgroup "$id")" \
         "${flags[@]}" localhost/box:latest "$id" "$@"
 }
 
@@ -72,7 +72,7 @@ containerd_check_run_stdin() { same "$(echo in | box_run --rm c1 head -n 1)" in;
 containerd_check_run_terminal() {
     local out
     out=$(on_terminal "ctr --address $work/containerd/sock run --rm -t ${with_runtime[*]} \
-        --cgroup $cgroup/ctr-c1 localhost/box:latest c1 sh -c 'tty; test -t 0 && echo on-a-tty; sleep 0.3'")
+        --cgroup $(ctr_cgroup c1) localhost/box:latest c1 sh -c 'tty; test -t 0 && echo on-a-tty; sleep 0.3'")
     like "$out" '/dev/pts/0'
     like "$out" on-a-tty
 }
@@ -89,7 +89,7 @@ containerd_check_detached_exec_kill_delete() {
     like "$(box_ctr task delete c1 2>&1)" 'exit code 9'
     box_ctr container delete c1
     same "$(box_ctr container ls -q)" ""
-    same "$(find /sys/fs/cgroup -path "*$cgroup/ctr-c1")" ""
+    same "$(find /sys/fs/cgroup -path "*$(ctr_dir c1)")" ""
 }
 
 containerd_check_exec_terminal() {
@@ -131,7 +131,7 @@ containerd_check_metrics() {
 
 containerd_check_memory_limit() {
     same "$(box_run --rm --memory-limit=67108864 --mount=type=bind,src=/sys/fs/cgroup,dst=/mnt,options=rbind:ro c1 \
-        sh -c "cat /mnt/memory$cgroup/ctr-c1/memory.limit_in_bytes 2>/dev/null || cat /mnt$cgroup/ctr-c1/memory.max")" 67108864
+        sh -c "cat /mnt/memory$(ctr_dir c1)/memory.limit_in_bytes 2>/dev/null || cat /mnt$(ctr_dir c1)/memory.max")" 67108864
 }
 
 containerd_check_processes() {

@@ -6,6 +6,12 @@
 
 cri_up() {
     local dir=$work/cri
+    # containerd 1.6 gives a shim that it does not know nothing but a path; 1.7 and later, without one, the whole table.
+    local driver=false ours="ConfigPath = \"$work/cri/options.toml\""
+    if [ -n "$systemd" ]; then
+        driver=true
+        ours=$(printf 'BinaryName = "%s"\n\t      SystemdCgroup = true' "$runtime")
+    fi
     mkdir -p "$dir/bin" "$dir/image" "$dir/net.d"
     ln -sf "$shim" "$dir/bin/containerd-shim-rrt-v2"
     cat >"$dir/config.toml" <<-END
@@ -25,11 +31,19 @@ cri_up() {
 	  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rrt]
 	    runtime_type = "io.containerd.rrt.v2"
 	    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rrt.options]
-	      ConfigPath = "$dir/options.toml"
+	      $ours
+	  # Our shim by its path: then containerd gives it options in the type of its own.
+	  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rrt-by-path]
+	    runtime_type = "io.containerd.runc.v2"
+	    runtime_path = "$dir/bin/containerd-shim-rrt-v2"
+	    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rrt-by-path.options]
+	      BinaryName = "$runtime"
+	      SystemdCgroup = $driver
 	  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc-shim]
 	    runtime_type = "io.containerd.runc.v2"
 	    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc-shim.options]
 	      BinaryName = "$runtime"
+	      SystemdCgroup = $driver
 	  [plugins."io.containerd.grpc.v1.cri".cni]
 	    bin_dir = "/usr/lib/cni"
 	    conf_dir = "$dir/net.d"
@@ -38,7 +52,6 @@ cri_up() {
 	{ "cniVersion": "0.4.0", "name": "pods", "plugins": [{ "type": "bridge", "bridge": "rrt-pods", "isGateway": true,
 	  "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.213.0.0/24" }]] } }] }
 	END
-    # containerd 1.6 gives a shim that it does not know nothing but this path.
     printf 'BinaryName = "%s"\n' "$runtime" >"$dir/options.toml"
     # The image of a pod's own container: it only has to wait.
     cp "$work/image/layer.tar" "$dir/image"
@@ -62,16 +75,16 @@ cri_down() {
 
 cri() { "$top/hack/lib/cri.py" "$work/cri/sock" "$@"; }
 
-# new_pod NAME [pod|net-pod [HANDLER]]: $pod is its id. The pods of a check are in a list, so that cri_clean finds them.
+# new_pod NAME [pod|net-pod|user-pod [HANDLER]]: $pod is its id. The pods of a check are in a list, so that cri_clean finds them.
 new_pod() {
-    pod=$(cri "${2:-pod}" "$1" "$1" "$cgroup/$1" "$work/pods/$1" "${3:-rrt}")
+    pod=$(cri "${2:-pod}" "$1" "$1" "$(pod_cgroup "$1")" "$work/pods/$1" "${3:-rrt}")
     printf '%s\n' "$pod" >>"$work/pods.list"
 }
 # new_container NAME POD WORD...: prints its id; $flags as cri.py has them.
 new_container() {
     local name=$1 in_pod=$2
     shift 2
-    cri create "$pod" "$name" "${flags:--}" localhost/box:latest "$name.log" "$in_pod" "$cgroup/$in_pod" "$work/pods/$in_pod" "$@"
+    cri create "$pod" "$name" "${flags:--}" localhost/box:latest "$name.log" "$in_pod" "$(pod_cgroup "$in_pod")" "$work/pods/$in_pod" "$@"
 }
 
 cri_clean() {
@@ -103,7 +116,42 @@ cri_check_a_pod() {
     cri remove-pod "$pod"
     rm "$work/pods.list"
     until_true eval '! pgrep -f containerd-shim-rrt-v2'
-    same "$(find /sys/fs/cgroup -type d -path "*$cgroup/p1/*")" ""
+    same "$(find /sys/fs/cgroup -type d -path "*$(pod_cgroup p1)/*")" ""
+}
+
+# A limit that CRI asks for is the kernel's, and systemd's when it has the cgroups; afterwards nobody knows of the container.
+cri_check_limit() {
+    local c dir file=memory.max
+    new_pod p12
+    c=$(flags=m new_container a p12 sleep 1000)
+    cri start "$c"
+    dir=$(find /sys/fs/cgroup -type d -path "*$(pod_cgroup p12)/*$c*" | { grep -E '/memory/' || true; } | head -n 1)
+    [ -n "$dir" ] && file=memory.limit_in_bytes || dir=$(find /sys/fs/cgroup -type d -path "*$(pod_cgroup p12)/*$c*" | head -n 1)
+    same "$(cat "$dir/$file")" 67108864
+    if [ -n "$systemd" ]; then
+        same "$(basename "$dir")" "cri-containerd-$c.scope"
+        same "$(systemctl show --value --property MemoryMax "cri-containerd-$c.scope")" 67108864
+        same "$(systemctl show --value --property Slice "cri-containerd-$c.scope")" "$(pod_cgroup p12)"
+    fi
+    cri stop "$c"
+    cri remove "$c"
+    [ ! -e "$dir" ]
+    [ -z "$systemd" ] || until_true unknown_unit "cri-containerd-$c.scope"
+}
+unknown_unit() { [ "$(systemctl show --value --property LoadState "$1")" = not-found ]; }
+
+# What a kubelet shows as the reason: from the shim's event, which comes before the end.
+cri_check_out_of_memory() {
+    local c
+    new_pod p13
+    c=$(flags=m new_container a p13 sh -c 'exec dd if=/dev/zero of=/dev/null bs=256M count=1')
+    cri start "$c"
+    until_true state_is "$c" "2 137"
+    same "$(cri reason "$c")" OOMKilled
+    c=$(flags=m new_container b p13 sh -c 'exit 137')
+    cri start "$c"
+    until_true state_is "$c" "2 137"
+    same "$(cri reason "$c")" Error
 }
 
 cri_check_exit_code() {
@@ -238,6 +286,57 @@ cri_check_attach() {
     cri start "$c"
     sizes=40x120 stream attach "$c" it >"$work/out" < <(printf 'hi\n'; sleep 5)
     like "$(tr -d '\r' <"$work/out")" 'on /dev/pts/0: hi'
+}
+
+# Two clients at once have the same output; that one of them goes away is nothing to the other.
+cri_check_two_attached() {
+    local c first second
+    new_pod p14
+    c=$(new_container a p14 sh -c 'until [ -e /tmp/go ]; do echo tick; sleep 0.1; done; echo end; exit 6')
+    cri start "$c"
+    stream attach "$c" - >"$work/first" 2>&1 &
+    first=$!
+    stream attach "$c" - >"$work/second" 2>&1 &
+    second=$!
+    until_true grep -q tick "$work/first"
+    until_true grep -q tick "$work/second"
+    pkill -KILL -P "$first"
+    wait "$first" || true
+    : >"$work/second"
+    until_true grep -q tick "$work/second"
+    cri exec "$c" touch /tmp/go
+    wait "$second" || true
+    like "$(cat "$work/second")" end
+    until_true state_is "$c" "2 6"
+}
+
+# As `kubectl port-forward`: to a port of the pod's own network, both ways, more than once; a port where nobody listens is an error.
+cri_check_port_forward() {
+    local c
+    new_pod p15 net-pod
+    c=$(new_container a p15 nc -ll -p 8080 -e cat)
+    cri start "$c"
+    until_true forwarded
+    same "$(echo hello | port_forward 8080)" hello
+    head -c 1000000 /dev/urandom >"$work/blob"
+    port_forward 8080 <"$work/blob" >"$work/back"
+    cmp "$work/back" "$work/blob"
+    like "$(status_of 1 port_forward 8081 2>&1 </dev/null)" 'refused'
+}
+port_forward() { "$top/hack/lib/cri_stream.py" "$(cri forward-url "$pod" "$1")" forward "$1"; }
+forwarded() { [ "$(echo x | port_forward 8080)" = x ]; }
+
+# Our shim in the place of containerd's own, under its name: whatever is done for that one is done for ours.
+cri_check_shim_by_its_path() {
+    local c
+    [[ $(containerd --version) != *" 1.6."* ]] || { say "containerd 1.6 knows no runtime_path" && exit 78; }
+    new_pod p16 pod rrt-by-path
+    c=$(new_container a p16 sleep 1000)
+    cri start "$c"
+    same "$(pgrep -cf containerd-shim-rrt-v2)" 1
+    same "$(cri exec "$c" echo hello)" hello
+    cri stop "$c"
+    same "$(cri state "$c")" "2 137"
 }
 
 # containerd's own shim, which calls rrt by its option BinaryName.

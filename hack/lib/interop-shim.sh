@@ -8,8 +8,12 @@
 
 with_runtime=(--runtime io.containerd.rrt.v2)
 
-# ctr gives options only to runc's shim, so the shim looks for `rrt` in containerd's PATH.
+# ctr 1.6 gives options only to runc's shim, so the shim looks for `rrt` in containerd's PATH. Later ones give this path.
 shim_up() {
+    if [ -n "$systemd" ]; then
+        printf 'SystemdCgroup = true\n' >"$work/shim.toml"
+        with_runtime+=(--runtime-config-path "$work/shim.toml")
+    fi
     mkdir -p "$work/bin"
     ln -sf "$runtime" "$work/bin/rrt"
     ln -sf "$shim" "$work/bin/containerd-shim-rrt-v2"
@@ -56,7 +60,7 @@ shim_check_shim_is_killed() {
     kill -KILL "$(shim_pid_of c1)"
     until_true test ! -d "/proc/$pid"
     until_true eval '! grep -q "$work/containerd/state.*/c1/" /proc/self/mountinfo'
-    same "$(find /sys/fs/cgroup -path "*$cgroup/ctr-c1")" ""
+    same "$(find /sys/fs/cgroup -path "*$(ctr_dir c1)")" ""
 }
 
 shim_check_pod() {
