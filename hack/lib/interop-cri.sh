@@ -265,7 +265,7 @@ cri_check_streaming_terminal() {
     sizes='' status_of 0 stream exec "$c" it sh -c 'stty -echo; echo ready; cat' >"$work/out" < <(
         until_true grep -q ready "$work/out" >&2
         printf 'typed\n\004'
-        sleep 5
+        sleep 20
     )
     same "$(tr -d '\r' <"$work/out" | tr '\n' ' ')" "ready typed "
 }
@@ -284,7 +284,7 @@ cri_check_attach() {
 
     c=$(flags=it new_container b p10 sh -c 'until [ "$(stty size 2>/dev/null)" = "40 120" ]; do sleep 0.05; done; read -r x; echo "on $(tty): $x"')
     cri start "$c"
-    sizes=40x120 stream attach "$c" it >"$work/out" < <(printf 'hi\n'; sleep 5)
+    sizes=40x120 stream attach "$c" it >"$work/out" < <(printf 'hi\n'; sleep 20)
     like "$(tr -d '\r' <"$work/out")" 'on /dev/pts/0: hi'
 }
 

@@ -31,6 +31,8 @@ for check in $(names_in cri "$top/hack/lib/interop-cri.sh"); do
 done
 
 # `hostUsers: false`: ids of the pod's own, an image whose files are root's in there, and a network that belongs to its root.
+# By its path: of a pod with a user namespace containerd takes only options of its own shim's type.
+cri2_check_user_namespace() { user_namespace rrt-by-path; }
 cri2_check_user_namespace_of_runc_shim() { user_namespace runc-shim; }
 user_namespace() {
     local c map='0 200000 65536'
