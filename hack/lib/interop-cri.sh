@@ -104,7 +104,7 @@ cri_check_a_pod() {
     c=$(new_container a p1 sh -c 'echo out; echo err >&2; sleep 1000')
     cri start "$c"
     same "$(cri state "$c")" "1 0"
-    same "$(pgrep -cf containerd-shim-rrt-v2)" 1
+    same "$(pgrep -cf 'containerd-shim-rrt-v2 -namespace')" 1
     same "$(cri exec "$c" echo hello)" hello
     status_of 5 cri exec "$c" sh -c 'exit 5'
     until_true grep -q 'stdout F out' "$work/pods/p1/a.log"
@@ -115,7 +115,7 @@ cri_check_a_pod() {
     cri stop-pod "$pod"
     cri remove-pod "$pod"
     rm "$work/pods.list"
-    until_true eval '! pgrep -f containerd-shim-rrt-v2'
+    until_true eval '! pgrep -f "containerd-shim-rrt-v2 -namespace"'
     same "$(find /sys/fs/cgroup -type d -path "*$(pod_cgroup p1)/*")" ""
 }
 
@@ -182,7 +182,7 @@ cri_check_many_containers() {
         cri start "$c"
         ids+=("$c")
     done
-    same "$(pgrep -cf containerd-shim-rrt-v2)" 1
+    same "$(pgrep -cf 'containerd-shim-rrt-v2 -namespace')" 1
     for c in "${ids[@]}"; do same "$(cri exec "$c" echo x)" x; done
 }
 
@@ -333,7 +333,7 @@ cri_check_shim_by_its_path() {
     new_pod p16 pod rrt-by-path
     c=$(new_container a p16 sleep 1000)
     cri start "$c"
-    same "$(pgrep -cf containerd-shim-rrt-v2)" 1
+    same "$(pgrep -cf 'containerd-shim-rrt-v2 -namespace')" 1
     same "$(cri exec "$c" echo hello)" hello
     cri stop "$c"
     same "$(cri state "$c")" "2 137"
@@ -345,8 +345,8 @@ cri_check_runc_shim() {
     new_pod p11 pod runc-shim
     c=$(new_container a p11 sh -c 'echo out; echo err >&2; sleep 1000')
     cri start "$c"
-    same "$(pgrep -cf containerd-shim-runc-v2)" 1
-    same "$(pgrep -cf containerd-shim-rrt-v2)" 0
+    same "$(pgrep -cf 'containerd-shim-runc-v2 -namespace')" 1
+    same "$(pgrep -cf 'containerd-shim-rrt-v2 -namespace')" 0
     same "$(cri state "$c")" "1 0"
     same "$(cri exec "$c" echo hello)" hello
     status_of 5 cri exec "$c" sh -c 'exit 5'

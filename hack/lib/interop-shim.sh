@@ -66,11 +66,11 @@ shim_check_shim_is_killed() {
 shim_check_pod() {
     box_run -d --annotation=io.kubernetes.cri.sandbox-id=p c1 sleep 1000
     box_run -d --annotation=io.kubernetes.cri.sandbox-id=p c2 sleep 1000
-    same "$(pgrep -cf containerd-shim-rrt-v2)" 1
+    same "$(pgrep -cf 'containerd-shim-rrt-v2 -namespace')" 1
     box_ctr task delete --force c1
     task_is c2 RUNNING
     box_ctr task delete --force c2
-    until_true eval '! pgrep -f containerd-shim-rrt-v2'
+    until_true eval '! pgrep -f "containerd-shim-rrt-v2 -namespace"'
 }
 
 # The events of a life, in order, each once.
