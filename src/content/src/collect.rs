@@ -58,6 +58,11 @@ impl Store {
         Ok(collected)
     }
 
+    /// What running commands hold.
+    pub fn held(&self, _lock: &Exclusive) -> Result<HashSet<Digest>, Error> {
+        lease::live(self)
+    }
+
     /// Deletes one blob: a damaged one, that a later pull brings again.
     pub fn remove(&self, _lock: &Exclusive, digest: &Digest) -> Result<(), Error> {
         remove(&self.path(digest)).map(drop)

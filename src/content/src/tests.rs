@@ -232,6 +232,14 @@ fn content_without_a_digest_gets_one() {
         assert_eq!(writer.commit().unwrap(), digest(b"hello"));
     }
     store.writer(&lease).unwrap().write_all(b"lost").unwrap();
+    let sha512 = Hasher::digest_of("sha512", b"hello");
+    for (expected, right) in [(&digest(b"hello"), true), (&sha512, true), (&digest(b"jello"), false)] {
+        let mut writer = store.writer(&lease).unwrap();
+        writer.write_all(b"hello").unwrap();
+        writer.expect(expected);
+        writer.sync().unwrap();
+        assert_eq!(writer.commit().is_ok_and(|found| found == *expected), right);
+    }
     assert_eq!(store.put(&lease, b"put").unwrap(), digest(b"put"));
     assert_eq!((root.files("tmp"), root.files("blobs/sha256").len()), (vec![], 2));
     // Another process's half of the same document is not believed.

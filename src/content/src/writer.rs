@@ -33,8 +33,10 @@ pub struct Writer {
     lease: Lease,
     file: File,
     path: PathBuf,
-    /// The digest that it must have; `None`: it has none yet, and the file is in `tmp`.
+    /// The digest that it must have, if that is known.
     target: Option<Digest>,
+    /// The file is in `tmp`, where no other ingest goes on with it.
+    temporary: bool,
     size: Option<u64>,
     hasher: Hasher,
     /// So many bytes from the beginning are in `hasher`.
@@ -120,6 +122,7 @@ impl Writer {
             file,
             path,
             target: target.cloned(),
+            temporary: target.is_none(),
             size: None,
             hasher: Hasher::new(target.map_or("sha256", Digest::algorithm)),
             hashed: 0,
@@ -166,7 +169,7 @@ impl Writer {
     pub fn truncate(&mut self) -> Result<(), Error> {
         self.file.set_len(0).at("truncate", &self.path)?;
         remove(&record_path(&self.path))?;
-        self.hasher = Hasher::new(self.target.as_ref().map_or("sha256", Digest::algorithm));
+        self.hasher = Hasher::new(self.algorithm());
         self.hashed = 0;
         *self.written.get_mut().unwrap_or_else(PoisonError::into_inner) =
             Written { parts: Parts::default(), record: None, unrecorded: 0 };
@@ -200,6 +203,24 @@ impl Writer {
         self.note(at..at + bytes.len() as u64)
     }
 
+    /// The lease that holds it.
+    pub fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+
+    /// The digest that it must have, when it is known only now: [`Writer::commit`] verifies it.
+    pub fn expect(&mut self, digest: &Digest) {
+        if self.algorithm() != digest.algorithm() {
+            (self.hasher, self.hashed) = (Hasher::new(digest.algorithm()), 0);
+        }
+        self.target = Some(digest.clone());
+    }
+
+    /// Waits until what is written is on the disk: for a blob that gets a name without [`Store::sync`].
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().at("sync", &self.path)
+    }
+
     /// The file, to read what is there while more is written.
     pub fn reader(&self) -> Result<File, Error> {
         File::open(&self.path).at("open", &self.path)
@@ -217,17 +238,13 @@ impl Writer {
         // A write that failed half-way and was not repeated may have left more.
         self.file.set_len(prefix).at("truncate", &self.path)?;
         let found = self.hasher.clone().finish();
-        match &self.target {
-            Some(expected) if *expected != found => {
-                let expected = expected.clone();
-                self.truncate()?;
-                return Err(Error::Digest { expected, found });
-            }
-            Some(_) => {}
-            None => self.lease.add(&found)?,
+        if let Some(expected) = self.target.clone().filter(|expected| *expected != found) {
+            self.truncate()?;
+            return Err(Error::Digest { expected, found });
         }
+        self.lease.add(&found)?;
         step("commit-verified");
-        if self.target.is_none() && self.store.has(&found) {
+        if self.temporary && self.store.has(&found) {
             return Ok(found);
         }
         // The record first: a file without one is taken as whole from its beginning, which this is.
@@ -239,6 +256,10 @@ impl Writer {
         self.done = true;
         step("commit-renamed");
         Ok(found)
+    }
+
+    fn algorithm(&self) -> &str {
+        self.target.as_ref().map_or("sha256", Digest::algorithm)
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
@@ -317,7 +338,7 @@ impl Drop for Writer {
         }
         let path = record_path(&self.path);
         let empty = self.written().parts.end() == 0;
-        if self.target.is_none() || empty {
+        if self.temporary || empty {
             let _ = remove(&self.path);
             let _ = remove(&path);
         } else {

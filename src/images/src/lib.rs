@@ -13,6 +13,7 @@ pub mod names;
 pub mod progress;
 pub mod pull;
 pub mod push;
+pub mod repositories;
 pub mod snapshots;
 pub mod time;
 mod tree;

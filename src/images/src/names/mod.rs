@@ -14,12 +14,13 @@ pub use image::{Image, Layer};
 pub use images::{DiskUsage, Images};
 pub use remove::{Removed, UsedBy, User};
 
+use crate::repositories::Repositories;
 use crate::time::Time;
 use rrt_content::{Collected, Exclusive, Lease, Store, step};
 use rrt_oci::image::{Digest, ImageConfig, InvalidReference, Reference};
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,6 +32,9 @@ pub const CONFIG_LIMIT: u64 = 4 << 20;
 
 /// Removing images leaves cut downloads of the last week, so that a pull goes on from them; pruning does not.
 const PARTIAL_AGE: Duration = Duration::from_secs(7 * 86400);
+
+/// For so long a blob that was pushed to a repository waits for its manifest.
+const PUSH_GRACE: Duration = Duration::from_secs(3600);
 
 /// Bytes that `images.json` and its spare may grow by on a full disk.
 const RESERVE: u64 = 64 << 10;
@@ -125,7 +129,7 @@ impl ImageStore {
         let store = ImageStore { content: content.clone() };
         if content.first_since_boot() {
             let lock = content.exclusive()?;
-            let named = store.load()?.roots();
+            let named = store.roots(&lock, &store.load()?)?;
             content.settle(&lock, &named)?;
         }
         Ok(store)
@@ -255,7 +259,14 @@ impl ImageStore {
     }
 
     fn collect_with(&self, lock: &Exclusive, images: &Images, partial_age: Duration) -> Result<Collected, Error> {
-        Ok(self.content.collect(lock, &images.roots(), partial_age)?)
+        Ok(self.content.collect(lock, &self.roots(lock, images)?, partial_age)?)
+    }
+
+    /// What images and the repositories of `registry serve` need.
+    fn roots(&self, lock: &Exclusive, images: &Images) -> Result<HashSet<Digest>, Error> {
+        let mut roots = Repositories::new(&self.content).roots(lock, PUSH_GRACE)?;
+        roots.extend(images.roots());
+        Ok(roots)
     }
 
     /// Reads every blob that an image has, telling `progress` about each before. A damaged one is removed, so that a pull or load of the
