@@ -2,6 +2,7 @@
 //! in `src/runtime/SECURITY.md`.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -418,6 +419,27 @@ fn cve_2019_5736_the_first_process_is_the_runtime() {
     let before = fs::read(&c.binary).expect("the runtime");
     let _ = c.run(&[]);
     assert!(fs::read(&c.binary).expect("the runtime") == before);
+}
+
+/// By the time that `create` returns, the host's root itself cannot make the mount writable that its init runs from.
+#[test]
+fn cve_2019_5736_the_seal_of_a_created_container_holds() {
+    known!("runc", "*", "seals its init in another way");
+    let c = Container::new();
+    c.create(&[]).ok();
+    let exe = format!("/proc/{}/exe", c.pid());
+    assert_eq!(fs::read_link(&exe).expect("link"), Path::new("/"), "not the root of a mount that is attached nowhere");
+    let file = fs::File::open(&exe).expect("the runtime");
+    // `struct mount_attr` of mount_setattr(2): nothing to be set, MOUNT_ATTR_RDONLY to be cleared.
+    let writable = [0_u64, 1, 0, 0];
+    // SAFETY: the kernel reads a string and a struct of the size given, which outlive the call. mount_setattr(2)
+    let answer = unsafe {
+        let (fd, size) = (file.as_raw_fd(), size_of_val(&writable));
+        libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), libc::AT_EMPTY_PATH, writable.as_ptr(), size)
+    };
+    let error = std::io::Error::last_os_error();
+    assert_eq!((answer, error.raw_os_error()), (-1, Some(libc::EINVAL)), "{error}");
+    fs::OpenOptions::new().write(true).open(&exe).expect_err("opened for writing");
 }
 
 #[test]

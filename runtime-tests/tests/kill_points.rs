@@ -202,6 +202,23 @@ fn each_call_of_the_parent_fails() {
     with_faults(&[], CALLS_OF_THE_PARENT, "error=EIO");
 }
 
+/// It moves onto the seal while it runs; where the kernel refuses a step of that, it executes itself from there.
+#[test]
+fn a_runtime_that_cannot_move_onto_its_seal_executes_it() {
+    known!("runc", "*", "seals its init in another way");
+    for fault in ["prctl:error=EPERM", "mremap:error=ENOMEM"] {
+        let c = Container::new().args(&["echo", "ran"]);
+        c.write_config();
+        let inject = format!("inject={fault}:when=1");
+        let run = c.command("run", &[], &[]);
+        let Ok(out) = under_strace(&c, &run, &["-e", &inject]) else { skip!("strace is not installed") };
+        let log = std::fs::read_to_string(c.dir.join("calls")).expect("log of strace");
+        assert_eq!((out.code, out.stdout.as_str()), (0, "ran\n"), "{fault}: {out}");
+        let sealed = log.lines().filter(|l| l.starts_with("execveat(")).collect::<Vec<_>>();
+        assert_eq!(sealed.len(), 1, "{fault}: {log}");
+    }
+}
+
 #[test]
 fn delete_when_init_is_reaped_between_its_two_signals() {
     known!("runc", "*", "signals init once");

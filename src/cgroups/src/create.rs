@@ -396,8 +396,9 @@ fn explain(error: Error, refused: &[rrt_sys::SysError]) -> Error {
 /// v1: a new cpuset is empty, and an empty one takes no process and gives nothing to those below it. So the cgroups above
 /// are filled first, from the top; then this one gets the same, unless config.json sets it.
 fn inherit_cpuset(group: &PlannedGroup, dir: &Dir, fresh: bool) -> Result<(), Error> {
+    let above = Dir::open(dir.path().parent().unwrap_or(&group.mount)).doing(MAKE)?;
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let above = filled_cpuset(&group.mount, dir.path().parent().unwrap_or(&group.mount), file)?;
+        let above = filled_cpuset(&group.mount, &above, file)?;
         let set = group.settings.iter().flatten().any(|w| w.file == file);
         if !set && (fresh || is_empty(&dir.read(file).doing(MAKE)?)) {
             dir.write(file, above.trim_end()).doing(MAKE)?;
@@ -411,12 +412,11 @@ fn is_empty(cpuset: &str) -> bool {
 }
 
 /// What a cgroup's file says, after it was given what the cgroup above has, if it said nothing.
-fn filled_cpuset(mount: &Path, path: &Path, file: &str) -> Result<String, Error> {
-    let dir = Dir::open(path).doing(MAKE)?;
+fn filled_cpuset(mount: &Path, dir: &Dir, file: &str) -> Result<String, Error> {
     let value = dir.read(file).doing(MAKE)?;
-    match path.parent() {
-        Some(above) if is_empty(&value) && path != mount => {
-            let value = filled_cpuset(mount, above, file)?;
+    match dir.path().parent() {
+        Some(above) if is_empty(&value) && dir.path() != mount => {
+            let value = filled_cpuset(mount, &Dir::open(above).doing(MAKE)?, file)?;
             dir.write(file, value.trim_end()).doing(MAKE)?;
             Ok(value)
         }

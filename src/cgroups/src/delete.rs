@@ -33,6 +33,12 @@ impl Cgroup {
         self.remove_all(timeout).and(stopped)
     }
 
+    /// Removes the cgroup if it has neither a process nor a cgroup below it, nor is a unit of systemd's. False if something is left: then it is for
+    /// [`Cgroup::delete`], which removes the rest.
+    pub fn remove_if_unused(&self) -> bool {
+        self.unit.is_none() && self.groups.iter().all(|group| rmdir(&group.dir).is_ok())
+    }
+
     fn stop_unit(&self) -> Result<(), Error> {
         let Some(unit) = &self.unit else { return Ok(()) };
         let mut systemd = Systemd::connect(unit.user)?;

@@ -13,6 +13,7 @@ mod root;
 mod table;
 
 use log::Log;
+use rrt_runtime::seal::{self, Seal};
 use rrt_sys::start::Args;
 use std::ffi::OsStr;
 
@@ -28,13 +29,13 @@ const ENTERING: [&str; 4] = ["create", "run", "exec", "mounts"];
 fn main_of(args: Args) -> u8 {
     // The seal is a second execution: what the first does before it is lost. A failure is told by the command, if it is one of these.
     let enters = args.iter().skip(1).any(|word| ENTERING.iter().any(|command| word == *command));
-    let sealed = if enters { rrt_runtime::seal::ensure(args) } else { Ok(()) };
+    let sealed = if enters { seal::ensure(args) } else { Ok(Seal::default()) };
     let argv: Vec<&OsStr> = args.iter().collect();
     let program = args::program_name(argv.first().copied());
     run(program, argv.get(1..).unwrap_or_default(), sealed)
 }
 
-fn run(program: &'static str, argv: &[&OsStr], sealed: rrt_runtime::Result<()>) -> u8 {
+fn run(program: &'static str, argv: &[&OsStr], sealed: rrt_runtime::Result<Seal>) -> u8 {
     let (globals, request) = match args::globals(argv) {
         Ok(read) => read,
         Err(text) => return fail(&Log::stderr(), &text, 1),

@@ -11,7 +11,8 @@ use crate::namespaces::{Joined, kind, name};
 use crate::net_devices::{self, Moved};
 use crate::plan::Plan;
 use crate::rootfs::Entry;
-use crate::state::{GATE, Init as InitProcess, State, StateDir, Status};
+use crate::seal::Seal;
+use crate::state::{GATE, Init as InitProcess, Staged, State, StateDir, Status};
 use crate::time::Rfc3339;
 use crate::trees::Trees;
 use crate::{CgroupManager, CreateOptions, Runtime, hooks, id_maps, log, lsm, mounts, notify, seccomp};
@@ -60,8 +61,8 @@ impl Runtime {
     ///
     /// # Errors
     /// Whatever it is, nothing of the container is left.
-    pub fn create(&self, options: &CreateOptions) -> Result<()> {
-        self.set_up(options, true, true).map(drop)
+    pub fn create(&self, options: &CreateOptions, seal: Seal) -> Result<()> {
+        self.set_up(options, seal, true, true).map(drop)
     }
 
     /// Plans a create without doing anything: what `rrt plan` prints is the value that `create` runs.
@@ -84,7 +85,7 @@ impl Runtime {
 
     /// Sets a container up to the point where only the word to start is missing. `detach`: this command will not stay with it;
     /// `gate`: another command will give that word.
-    pub(crate) fn set_up(&self, options: &CreateOptions, detach: bool, gate: bool) -> Result<Created> {
+    pub(crate) fn set_up(&self, options: &CreateOptions, seal: Seal, detach: bool, gate: bool) -> Result<Created> {
         crate::validate_id(&options.id)?;
         let (spec, process, bundle) = read_bundle(options)?;
         // Neither is taken apart again, a thousand blocks of memory, for which the container would wait; the process ends before long.
@@ -108,7 +109,7 @@ impl Runtime {
         // The id is ours from here on, and whatever happens there is a record to clean up from.
         let dir = StateDir::make(&self.root, &options.id)?;
         let mut made = Made::default();
-        let created = self.make(&plan, process, &facts, systemd, &dir, &endpoints, gate, &mut made);
+        let created = self.make(&plan, process, &facts, systemd, &dir, &endpoints, seal, gate, &mut made);
         match created {
             Ok((state, channel, terminal)) => {
                 log::debug(format!("create {:?}: init is ready as pid {}", plan.id, state.init.map_or(0, |i| i.pid)));
@@ -134,6 +135,7 @@ impl Runtime {
         systemd: Option<Systemd>,
         dir: &StateDir,
         endpoints: &Endpoints,
+        mut seal: Seal,
         gate: bool,
         made: &mut Made,
     ) -> Result<(State, Channel, Option<OwnedFd>)> {
@@ -200,6 +202,10 @@ impl Runtime {
             .into_iter()
             .partition(|(j, _)| !plan.in_user_namespace && plan.namespaces.inherited & j.kind != 0);
         let way_back = enter_namespaces(&token, &inherited)?;
+        if !plan.namespaces.is_new(kind::PID) {
+            // Others will see init from its first moment.
+            seal.close();
+        }
         let init = Init {
             plan,
             token: &token,
@@ -241,6 +247,8 @@ impl Runtime {
             systemd,
             cgroup: &mut made.cgroup,
             idmapped_later,
+            seal,
+            staged: None,
             hooks_ran: false,
             gate,
         };
@@ -265,6 +273,9 @@ struct Answers<'a> {
     systemd: Option<Systemd>,
     cgroup: &'a mut Option<Cgroup>,
     idmapped_later: mounts::idmap::Waiting<'a>,
+    seal: Seal,
+    /// The state of a container that is ready.
+    staged: Option<Staged<'a>>,
     hooks_ran: bool,
     gate: bool,
 }
@@ -302,11 +313,19 @@ pub(crate) fn start_unit(
 
 impl Attend for Answers<'_> {
     fn prepare(&mut self, turn: Turn) -> Result<Vec<OwnedFd>> {
-        let (Turn::JoinCgroups, Some(cgroup)) = (turn, self.cgroup.as_mut()) else { return Ok(Vec::new()) };
-        cgroup.create_v1(&self.plan.cgroup)?;
-        // Rootless, there may be less than was planned.
-        self.state.cgroup = cgroup.saved();
-        Ok(cgroup.v1_tasks(&SubCgroups::default())?)
+        if let (Turn::JoinCgroups, Some(cgroup)) = (turn, self.cgroup.as_mut()) {
+            cgroup.create_v1(&self.plan.cgroup)?;
+            // Rootless, there may be less than was planned.
+            self.state.cgroup = cgroup.saved();
+            return Ok(cgroup.v1_tasks(&SubCgroups::default())?);
+        }
+        // Init has much to do until its next question, and until we answer one nothing runs in the container but init.
+        self.seal.close();
+        if turn == Turn::Ready {
+            self.state.ready = true;
+            self.staged = Some(self.dir.stage(self.state)?);
+        }
+        Ok(Vec::new())
     }
 
     fn map_ids(&mut self, tree: OwnedFd) -> Result<()> {
@@ -338,11 +357,10 @@ impl Attend for Answers<'_> {
                 hooks::run(self.token, &self.plan.hooks.create_runtime, &state, cwd, self.hook_output, stop)
             }
             Turn::Ready => {
-                self.state.ready = true;
                 if !self.plan.unprivileged {
                     launch::set_oom_score(&self.plan.process, child, self.rootless)?;
                 }
-                self.dir.write(self.state)?;
+                self.staged.take().map_or(Ok(()), Staged::publish)?;
                 self.endpoints.announce(child, "standard")
             }
             Turn::Born => {

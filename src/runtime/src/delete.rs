@@ -105,6 +105,9 @@ pub fn delete(dir: StateDir, state: &State) -> Result<()> {
 
 /// Kills what is left in the container's cgroups and removes them.
 pub fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
+    if cgroup.remove_if_unused() {
+        return Ok(());
+    }
     if !cgroup.is_disabled() && !cgroup.pids()?.is_empty() {
         cgroup.kill(9)?;
     }

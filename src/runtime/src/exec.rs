@@ -18,6 +18,7 @@ use crate::namespaces::kind;
 use crate::process::{Grantable, ProcessPlan};
 use crate::program::Program;
 use crate::rebirth::{hand_over, report_and_exit};
+use crate::seal::Seal;
 use crate::state::{Init, State, StateDir, Status};
 use crate::{ExecOptions, Runtime, id_maps, log, lsm, seccomp};
 use rrt_cgroups::{Cgroup, SubCgroups};
@@ -34,7 +35,9 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Status`] when the container does not run; [`Error::Init`] when the program cannot be executed.
-    pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
+    pub fn exec(&self, options: &ExecOptions, seal: Seal) -> Result<i32> {
+        // The container sees the process from its first moment.
+        drop(seal);
         let signals = foreground::prepare(options.detach, options.no_subreaper)?;
         // Without the lock: any number of execs may run, and for as long as they like.
         let dir = StateDir::open_unlocked(&self.root, &options.id)?;

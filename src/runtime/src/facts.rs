@@ -4,6 +4,7 @@ use crate::error::{Doing, Result};
 use crate::lsm::Modules;
 use rrt_cgroups::{HostCgroups, Systemd, SystemdFacts};
 use rrt_sys::creds::CapBits;
+use rrt_sys::{OFlags, path};
 use std::path::{Path, PathBuf};
 
 /// Facts of this machine and of this call.
@@ -107,8 +108,11 @@ pub fn is_rootless(rootless: Option<bool>) -> Result<bool> {
 
 /// user_namespaces(7): the initial namespace maps all ids to themselves, in one line.
 pub fn in_user_namespace() -> Result<bool> {
-    let map = std::fs::read_to_string("/proc/self/uid_map").doing(|| "read /proc/self/uid_map".into())?;
-    Ok(!map.split_whitespace().eq(["0", "0", "4294967295"]))
+    let doing = || "read /proc/self/uid_map".to_string();
+    let file = path::open(Path::new("/proc/self/uid_map"), OFlags::RDONLY).doing(doing)?;
+    let map = path::read_limited(file, 1 << 16).doing(doing)?;
+    let fields = map.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    Ok(!fields.eq([&b"0"[..], b"0", b"4294967295"]))
 }
 
 /// The connection to the service manager that makes the container's cgroup.

@@ -318,7 +318,7 @@ impl Init<'_> {
             }
             match (self.channel.receive()?, &self.gate) {
                 (Some((Frame::Start, _)), _) => return Ok(()),
-                // `state` asks whether we wait here by connecting and hanging up again.
+                // A `start` that was killed before it said anything.
                 (None, Some(_)) => {}
                 (other, _) => return Err(Error::Init(format!("{:?} where Start was due", other.map(|o| o.0)))),
             }

@@ -192,6 +192,9 @@ fn parse_propagation(name: &str) -> Option<(Propagation, bool)> {
 
 /// Makes the working directory when it is missing, as runc does, below the root and by fd.
 pub fn make_cwd(root: &Root, cwd: &Path) -> Result<()> {
+    if cwd == Path::new("/") {
+        return Ok(());
+    }
     root.mkdir_all(&crate::mounts::clean(cwd), 0o755)
         .map(drop)
         .map_err(|source| Error::System { doing: format!("process.cwd: make {cwd:?}"), source })

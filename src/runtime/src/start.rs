@@ -6,6 +6,7 @@ use crate::foreground::{self, Terminal};
 use crate::handshake::{Channel, Frame};
 use crate::hooks;
 use crate::notify::Proxy;
+use crate::seal::Seal;
 use crate::state::{GATE, State, StateDir, Status};
 use crate::{RunOptions, Runtime, seccomp};
 use rrt_sys::process::SingleThreaded;
@@ -56,10 +57,13 @@ impl Runtime {
     ///
     /// # Errors
     /// As `create` and `start`; nothing of the container is left then.
-    pub fn run(&self, options: &RunOptions) -> Result<i32> {
+    pub fn run(&self, options: &RunOptions, seal: Seal) -> Result<i32> {
         let signals = foreground::prepare(options.detach, options.no_subreaper)?;
-        let created = self.set_up(&options.create, options.detach, false)?;
+        let created = self.set_up(&options.create, seal, options.detach, false)?;
         let outcome = self.run_created(&created, signals.as_ref());
+        if outcome.is_err() {
+            created.init.kill_and_reap();
+        }
         if outcome.is_err() || (signals.is_some() && !options.keep) {
             self.remove(created)?;
         }
@@ -85,7 +89,6 @@ impl Runtime {
 
     /// Deletes the container of a foreground run.
     fn remove(&self, created: Created) -> Result<()> {
-        created.init.kill_and_reap();
         match created.dir.relock() {
             Ok(dir) => crate::delete::delete(dir, &created.state),
             // Somebody deleted it while it ran.

@@ -16,8 +16,6 @@ use crate::host_root::HostRoot;
 use crate::intel_rdt::SavedIntelRdt;
 use crate::memory_policy::MemoryPolicyPlan;
 use crate::seccomp::SeccompPlan;
-use procfs::FromRead;
-use procfs::process::Stat;
 use rrt_cgroups::{Cgroup, DeviceRule, FreezerState, SavedCgroup};
 use rrt_sys::path;
 use rrt_sys::{OFlags, errno};
@@ -29,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 /// The name of the document.
 const FILE: &str = "state.json";
+/// It while it is written.
+const STAGED: &str = ".state.json";
 /// The name of the seccomp filter.
 const FILTER: &str = "seccomp.bpf";
 /// The name of the start gate.
@@ -153,26 +153,29 @@ impl Init {
     /// # Errors
     /// ESRCH when it is gone.
     pub fn of(pid: i32) -> Result<Init> {
-        match start_time(pid) {
-            Some((start_time, _)) => Ok(Init { pid, start_time }),
+        match Stat::read(pid) {
+            Some(Stat { start_time, .. }) => Ok(Init { pid, start_time }),
             None => Err(Error::Init(format!("process {pid} ended during setup"))),
         }
     }
 
     /// Whether the process lives: a zombie does not.
     pub fn is_alive(&self) -> bool {
-        start_time(self.pid).is_some_and(|(time, alive)| alive && time == self.start_time)
+        self.stat().is_some_and(|stat| stat.is_alive())
     }
 
     /// Whether the process lives, or is a zombie.
     pub fn is_there(&self) -> bool {
-        start_time(self.pid).is_some_and(|(time, _)| time == self.start_time)
+        self.stat().is_some()
     }
 
-    /// The wait status of the process while it is a zombie (proc_pid_stat(5) field 52).
+    /// The wait status of the process while it is a zombie.
     pub fn zombie_status(&self) -> Option<i32> {
-        let stat = stat_of(self.pid)?;
-        (stat.starttime == self.start_time && stat.state == 'Z').then_some(stat.exit_code)?
+        self.stat().filter(|stat| stat.state == b'Z')?.wait_status
+    }
+
+    fn stat(&self) -> Option<Stat> {
+        Stat::read(self.pid).filter(|stat| stat.start_time == self.start_time)
     }
 
     /// A pidfd of the process, checked to be the same one.
@@ -187,17 +190,45 @@ impl Init {
     }
 }
 
-/// proc_pid_stat(5). Read here, because procfs' `Process` asks for the kernel's release first and opens the directory, eight calls more in
-/// nearly every command.
-fn stat_of(pid: i32) -> Option<Stat> {
-    let file = path::open(Path::new(&format!("/proc/{pid}/stat")), OFlags::RDONLY).ok()?;
-    Stat::from_read(fs::File::from(file)).ok()
+/// What we ask of proc_pid_stat(5). Read here, because procfs' `Process` asks for the kernel's release first and opens the directory, and its
+/// `Stat` has all fifty fields: nearly every command asks, and `list` of every container.
+#[derive(Debug)]
+struct Stat {
+    state: u8,
+    flags: u64,
+    start_time: u64,
+    /// None for those who may not look into the process.
+    wait_status: Option<i32>,
 }
 
-/// Start time and whether the process is more than a zombie.
-fn start_time(pid: i32) -> Option<(u64, bool)> {
-    let stat = stat_of(pid)?;
-    Some((stat.starttime, !matches!(stat.state, 'Z' | 'X' | 'x')))
+impl Stat {
+    fn read(pid: i32) -> Option<Stat> {
+        let file = path::open(Path::new(&format!("/proc/{pid}/stat")), OFlags::RDONLY).ok()?;
+        Stat::parse(&path::read_limited(&file, 4096).ok()?)
+    }
+
+    fn parse(line: &[u8]) -> Option<Stat> {
+        // The name, the second field, may contain anything; nothing after it has a parenthesis.
+        let rest = &line[line.iter().rposition(|byte| *byte == b')')? + 1..];
+        let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
+        Some(Stat {
+            state: *fields.next()?.as_bytes().first()?,
+            flags: fields.nth(9 - 3 - 1)?.parse().ok()?,
+            start_time: fields.nth(22 - 9 - 1)?.parse().ok()?,
+            wait_status: fields.nth(52 - 22 - 1).and_then(|field| field.parse().ok()),
+        })
+    }
+
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// Whether the process has executed nothing since it was cloned.
+    fn has_not_executed(&self) -> bool {
+        /// include/linux/sched.h
+        const PF_FORKNOEXEC: u64 = 0x40;
+        self.flags & PF_FORKNOEXEC != 0
+    }
 }
 
 /// A container's directory, locked against other commands that change it.
@@ -205,6 +236,19 @@ fn start_time(pid: i32) -> Option<(u64, bool)> {
 pub struct StateDir {
     path: PathBuf,
     dir: OwnedFd,
+}
+
+/// A document that only needs its name to be the container's state.
+#[derive(Debug)]
+#[must_use]
+pub struct Staged<'a>(&'a StateDir);
+
+impl Staged<'_> {
+    /// Puts it in the place of the one before.
+    pub fn publish(self) -> Result<()> {
+        let dir = self.0;
+        path::rename(dir.dir.as_fd(), STAGED, FILE).doing(|| format!("write {:?}", dir.path.join(FILE)))
+    }
 }
 
 /// Where the state directory could be instead.
@@ -301,9 +345,14 @@ impl StateDir {
 
     /// Writes the document, whole or not at all.
     pub fn write(&self, state: &State) -> Result<()> {
-        let doing = || format!("write {:?}", self.path.join(FILE));
+        self.stage(state)?.publish()
+    }
+
+    /// Writes the document under another name, to be published later.
+    pub fn stage(&self, state: &State) -> Result<Staged<'_>> {
         let json = serde_json::to_vec(state).in_file(&self.path.join(FILE))?;
-        path::replace(self.dir.as_fd(), FILE, ".state.json", &json).doing(doing)
+        path::write_over(self.dir.as_fd(), STAGED, &json).doing(|| format!("write {:?}", self.path.join(STAGED)))?;
+        Ok(Staged(self))
     }
 
     /// Writes the seccomp filter. Before init exists, so that nobody reads half of it.
@@ -374,17 +423,20 @@ impl State {
     /// The status at this moment.
     pub fn status(&self, dir: &StateDir) -> Status {
         let Some(init) = self.init else { return Status::Creating };
-        if !init.is_alive() {
-            return Status::Stopped;
-        }
+        let Some(stat) = init.stat().filter(Stat::is_alive) else { return Status::Stopped };
         if !self.ready {
             return Status::Creating;
         }
-        // First, because a frozen init cannot answer at its gate, and `resume` has to find it.
+        // First: `resume` has to find it, and it cannot be started.
         if is_frozen(&self.cgroup()) {
             return Status::Paused;
         }
-        if waits_at_gate(dir) { Status::Created } else { Status::Running }
+        // The kernel knows whether init has executed its program, whatever became of the commands. That of a `run` has no gate to be started at,
+        // and what criu has restored has none any more.
+        match stat.has_not_executed() && dir.path.join(GATE).exists() {
+            true => Status::Created,
+            false => Status::Running,
+        }
     }
 
     /// The handle on its cgroups.
@@ -421,12 +473,6 @@ pub fn is_frozen(cgroup: &Cgroup) -> bool {
     cgroup.freezer_state().is_ok_and(|state| state != FreezerState::Thawed)
 }
 
-/// Whether init listens at the start gate. The socket's file alone does not tell: `start` may have been killed between
-/// releasing init and removing it.
-fn waits_at_gate(dir: &StateDir) -> bool {
-    dir.path.join(GATE).exists() && rrt_sys::socket::is_listening(dir.fd(), GATE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,6 +496,20 @@ mod tests {
         dir.remove().unwrap();
         assert!(matches!(StateDir::open(&root, "x"), Err(Error::NotFound(_))));
         fs::remove_dir(&root).unwrap();
+    }
+
+    #[test]
+    fn the_name_of_a_process_cannot_pass_for_what_follows_it() {
+        let line = |name: &str| {
+            format!("7 ({name}) S 1 7 7 0 -1 4194368 {} 99 {} 512", "0 ".repeat(12).trim(), "0 ".repeat(29).trim())
+        };
+        for name in ["init", "a) Z 1 2 3 (b", ") R", ""] {
+            let stat = Stat::parse(line(name).as_bytes()).unwrap();
+            assert_eq!((stat.state, stat.start_time, stat.wait_status), (b'S', 99, Some(512)), "{name:?}");
+            assert!(stat.is_alive() && stat.has_not_executed());
+        }
+        assert!(Stat::parse(b"7 (init) S 1").is_none() && Stat::parse(b"").is_none());
+        assert!(!Stat::read(std::process::id() as i32).unwrap().has_not_executed());
     }
 
     #[test]

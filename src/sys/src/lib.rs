@@ -7,6 +7,7 @@ pub mod alloc;
 pub mod bpf;
 pub mod creds;
 mod error;
+pub mod image;
 pub mod landlock;
 pub mod limits;
 pub mod lsm;

@@ -413,17 +413,21 @@ pub fn write_once(fd: impl AsFd, data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Makes `data` the content of file `name` in a directory that the caller trusts, whole or not at all: it is written under the name
-/// `temporary`, over whatever is there, and renamed. renameat(2)
-pub fn replace(dir: BorrowedFd<'_>, name: &str, temporary: &str, data: &[u8]) -> Result<()> {
+/// Writes file `name` in a directory that the caller trusts, over what is there.
+pub fn write_over(dir: BorrowedFd<'_>, name: &str, data: &[u8]) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = retry(|| rustix::fs::openat(dir, temporary, flags, Mode::from_raw_mode(0o600)))
-        .named(|| format!("openat({temporary:?}, O_CREAT|O_TRUNC)"))?;
+    let file = retry(|| rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600)))
+        .named(|| format!("openat({name:?}, O_CREAT|O_TRUNC)"))?;
     let mut rest = data;
     while !rest.is_empty() {
         rest = &rest[write_some(&file, rest)?..];
     }
-    rustix::fs::renameat(dir, temporary, dir, name).named(|| format!("renameat({temporary:?}, {name:?})"))
+    Ok(())
+}
+
+/// Gives a file in a directory another name, over what has that name. renameat(2)
+pub fn rename(dir: BorrowedFd<'_>, from: &str, to: &str) -> Result<()> {
+    rustix::fs::renameat(dir, from, dir, to).named(|| format!("renameat({from:?}, {to:?})"))
 }
 
 /// One write(2); how much it took.

@@ -86,15 +86,6 @@ pub fn connect_at(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Whether somebody listens at a packet socket made by [`listen_at`]; never waits, however many others are connecting.
-pub fn is_listening(dir: impl AsFd, name: &str) -> bool {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let Ok(fd) = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None) else { return false };
-    let Ok(addr) = UnixAddr::new(&proc_fd(dir).join(name)) else { return false };
-    // EAGAIN: the queue is full, so there is one.
-    matches!(eintr(|| connect(fd.as_raw_fd(), &addr)), Ok(()) | Err(Errno::EAGAIN))
-}
-
 /// Waits for the next connection.
 pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     let fd = eintr(|| accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)).named(|| "accept4".into())?;

@@ -10,6 +10,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use rustix::fs::{Mode, OFlags};
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::io::Write;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -49,6 +50,20 @@ impl Args {
     pub fn iter(self) -> impl Iterator<Item = &'static OsStr> {
         // SAFETY: by the contract of `new`. CStr::from_ptr
         self.0.iter().map(|arg| OsStr::from_bytes(unsafe { CStr::from_ptr(*arg) }.to_bytes()))
+    }
+
+    /// Where the kernel has put the arguments, and where the environment. execve(2) lays each out without a gap.
+    pub(crate) fn areas(self) -> (Range<u64>, Range<u64>) {
+        let area = |strings: &mut dyn Iterator<Item = *const c_char>| {
+            let start = strings.next()?;
+            let last = strings.last().unwrap_or(start);
+            // SAFETY: by the contract of `new`, and environ(7). CStr::from_ptr
+            let end = last as u64 + unsafe { CStr::from_ptr(last) }.to_bytes_with_nul().len() as u64;
+            Some(start as u64..end)
+        };
+        let arguments = area(&mut self.0.iter().copied()).unwrap_or_default();
+        let environment = area(&mut environment()).unwrap_or(arguments.end..arguments.end);
+        (arguments, environment)
     }
 
     /// Executes the file that an fd holds with these arguments, and with the environment and `variable` (`NAME=value`); returns only on

@@ -9,6 +9,7 @@ mod update;
 
 use crate::args::{Command, Globals, Target};
 use crate::root;
+use rrt_runtime::seal::Seal;
 use rrt_runtime::{CreateOptions, Error, ExecOptions, Runtime, info};
 use rrt_sys::regex::Regex;
 use std::io::{self, Write};
@@ -36,7 +37,7 @@ const EXEC_FAILED: u8 = 255;
 ///
 /// # Errors
 /// The command failed; nothing of it has been logged.
-pub fn run(program: &str, globals: &Globals, command: Command, sealed: Result<(), Error>) -> Result<u8, Failure> {
+pub fn run(program: &str, globals: &Globals, command: Command, sealed: Result<Seal, Error>) -> Result<u8, Failure> {
     // These need no state, and must work where there can be none.
     match command {
         Command::Help(text) => return print(text.as_bytes()),
@@ -55,13 +56,11 @@ pub fn run(program: &str, globals: &Globals, command: Command, sealed: Result<()
     match command {
         Command::Create(mut options) => {
             check_creation(&mut options)?;
-            sealed?;
-            done(runtime.create(&options))
+            done(runtime.create(&options, sealed?))
         }
         Command::Run(mut options) => {
             check_creation(&mut options.create)?;
-            sealed?;
-            Ok(exit_code(runtime.run(&options)?))
+            Ok(exit_code(runtime.run(&options, sealed?)?))
         }
         Command::Plan { mut options, json } => {
             check_creation(&mut options)?;
@@ -107,12 +106,12 @@ fn check_creation(options: &mut CreateOptions) -> Result<(), Error> {
     Ok(())
 }
 
-fn exec(runtime: &Runtime, options: &ExecOptions, sealed: Result<(), Error>) -> Result<u8, Failure> {
+fn exec(runtime: &Runtime, options: &ExecOptions, sealed: Result<Seal, Error>) -> Result<u8, Failure> {
     let result = if options.process.is_none() && options.args.is_empty() {
         let text = "process args cannot be empty: give a command after the container id, or --process FILE";
         Err(Error::Usage(text.into()))
     } else {
-        sealed.and_then(|()| runtime.exec(options))
+        sealed.and_then(|seal| runtime.exec(options, seal))
     };
     match result {
         Ok(code) => Ok(exit_code(code)),

@@ -3,6 +3,7 @@
 use super::{Failure, json, print};
 use crate::args::{Format, MountsAction};
 use crate::table;
+use rrt_runtime::seal::Seal;
 use rrt_runtime::{Error, Runtime};
 use serde_json::{Value, json as value};
 use std::io::{self, Read};
@@ -24,11 +25,11 @@ pub struct Options {
 }
 
 /// Changes the mounts of container `id`, or lists them.
-pub fn run(runtime: &Runtime, id: &str, options: &Options, sealed: Result<(), Error>) -> Result<u8, Failure> {
+pub fn run(runtime: &Runtime, id: &str, options: &Options, sealed: Result<Seal, Error>) -> Result<u8, Failure> {
     let MountsAction::Change(change) = options.action else { return list(runtime, id, options.format) };
-    sealed?;
+    let seal = sealed?;
     let (name, document) = document(options)?;
-    runtime.change_mounts(id, change, &document, Path::new(&name))?;
+    runtime.change_mounts(id, change, &document, Path::new(&name), seal)?;
     Ok(0)
 }
 

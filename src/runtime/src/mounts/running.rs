@@ -15,6 +15,7 @@ use crate::launch::died;
 use crate::lsm::MountLabel;
 use crate::namespaces::{NamespacePlan, kind};
 use crate::rebirth::report_and_exit;
+use crate::seal::Seal;
 use crate::state::{State, StateDir, Status};
 use rrt_oci::Mount;
 use rrt_sys::mount::{self, Propagation};
@@ -59,7 +60,9 @@ impl Runtime {
     ///
     /// # Errors
     /// With the number of the entry in the list. What `add` has mounted before an entry fails is taken away again.
-    pub fn change_mounts(&self, id: &str, change: Change, document: &[u8], file: &Path) -> Result<()> {
+    pub fn change_mounts(&self, id: &str, change: Change, document: &[u8], file: &Path, seal: Seal) -> Result<()> {
+        // A process of ours will be in the container.
+        drop(seal);
         let state = self.living(id)?;
         let mounts: Vec<Mount> = serde_json::from_slice(document).in_file(file)?;
         let mut plans =
