@@ -3,12 +3,16 @@
 //! `FUZZ_CASES` (20000) and `FUZZ_SEED` (1) change how many inputs are made and which. A failure prints its input; the
 //! same seed makes it again on any machine.
 
+#[path = "../../src/images/tests/archive/mod.rs"]
+mod archive;
 #[path = "../fuzz/src/config_plan.rs"]
 mod config_plan;
 #[path = "../../src/runtime/tests/common/facts.rs"]
 mod facts;
 #[path = "../fuzz/src/handshake_frame.rs"]
 mod handshake_frame;
+#[path = "../fuzz/src/layer_unpack.rs"]
+mod layer_unpack;
 #[path = "../fuzz/src/mutate.rs"]
 mod mutate;
 #[path = "../fuzz/src/seccomp_profile.rs"]
@@ -139,4 +143,29 @@ fn templates() {
         parsed += u64::from(run(case, seed, &text, template::template));
     }
     assert!(parsed > cases / 10, "{parsed} of {cases} texts were templates");
+}
+
+#[test]
+fn layers() {
+    let (cases, seed) = (setting("FUZZ_CASES", 20_000) / 4, setting("FUZZ_SEED", 1));
+    let mut random = Random::new(seed);
+    let place = layer_unpack::Place::new();
+    let mut taken = 0;
+    for case in 1..=cases {
+        let mut archive = layer_unpack::make(|n| random.below(n), &place);
+        // Bytes that are changed are mostly a header's; half of the time it is right all the same.
+        if random.below(4) == 0 {
+            for _ in 0..1 + random.below(4) {
+                let at = random.below(archive.len());
+                archive[at] = [0, b' ', b'7', b'x', b'L', b'/', 0x80, 0xff][random.below(8)];
+            }
+            if random.below(2) == 0 {
+                layer_unpack::right_checksums(&mut archive);
+            }
+            archive.truncate(archive.len() - random.below(3) * random.below(600));
+        }
+        let how = random.below(4);
+        taken += u64::from(run(case, seed, &archive, |archive| layer_unpack::layer_unpack(archive, how, &place)));
+    }
+    assert!(taken > cases / 20, "{taken} of {cases} layers were unpacked");
 }

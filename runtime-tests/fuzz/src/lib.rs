@@ -2,10 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "../../../src/images/tests/archive/mod.rs"]
+pub mod archive;
 pub mod config_plan;
 #[path = "../../../src/runtime/tests/common/facts.rs"]
 pub mod facts;
 pub mod handshake_frame;
+pub mod layer_unpack;
 pub mod mutate;
 pub mod seccomp_profile;
 pub mod template;
