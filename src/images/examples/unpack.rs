@@ -1,5 +1,7 @@
 //! Unpacks one layer and says what it was: `unpack LAYER DIRECTORY [overlay|user|apply|keep]`. For measurements (hack/bench-images).
 
+#![forbid(unsafe_code)]
+
 use rrt_images::layer::{Options, Target, Whiteouts, unpack};
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -1,5 +1,7 @@
 //! Layers to disk: what each kind of entry becomes. Hostile ones are in layer_hostile.rs.
 
+#![forbid(unsafe_code)]
+
 mod archive;
 mod scratch;
 

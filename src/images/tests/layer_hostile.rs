@@ -1,5 +1,7 @@
 //! Layers that attack: each must be refused, or stay in its directory, and never touch what is outside.
 
+#![forbid(unsafe_code)]
+
 mod archive;
 mod scratch;
 

@@ -5,6 +5,7 @@
 
 mod compress;
 mod compression;
+mod data;
 mod disk;
 mod entry;
 mod error;

@@ -1,5 +1,6 @@
 //! Entries of an archive to files below a directory.
 
+use super::data::{Data, sparse};
 use super::disk::{self, At, Disk, Failure, Step, doing};
 use super::entry::{Entry, Extent, Kind, Timestamp, Xattr};
 use super::error::{Error, Place};
@@ -13,7 +14,6 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// Bytes of memory for directories whose attributes are set later; a layer with more of them has some set more than once.
@@ -66,6 +66,7 @@ pub fn apply<R: BufRead>(input: R, target: &Target<'_>, options: &Options) -> Re
 
 struct Unpacker<'a> {
     disk: Disk,
+    data: Data,
     whiteouts: Whiteouts,
     options: &'a Options,
     /// Mode bits that the kernel takes from what is made.
@@ -103,7 +104,7 @@ impl<'a> Unpacker<'a> {
         let disk = Disk::new(target.directory, implied.filter(|owner| *owner != me))?;
         let made = (target.whiteouts == Whiteouts::Apply).then(Default::default);
         let (umask, whiteouts, applied) = (umask(), target.whiteouts, Applied::default());
-        Ok(Unpacker { disk, whiteouts, options, umask, me, later: Later::default(), made, applied })
+        Ok(Unpacker { disk, data: Data::new(), whiteouts, options, umask, me, later: Later::default(), made, applied })
     }
 
     fn entry<R: BufRead>(&mut self, entry: Entry, reader: &mut Reader<R>) -> Result<(), Error> {
@@ -201,7 +202,7 @@ impl<'a> Unpacker<'a> {
         let open = || rustix::fs::openat(&at.parent, at.name, flags, mode);
         let file = File::from(self.make(path, at, "make the file", open).map_err(failed)?);
         match extents {
-            None => whole(&file, reader, failed)?,
+            None => self.data.whole(&file, size, reader, failed)?,
             Some(extents) => sparse(&file, size, extents, reader, failed)?,
         }
         self.applied.bytes += size;
@@ -533,40 +534,6 @@ fn forget_acl(fd: BorrowedFd<'_>, name: &str) -> Step<()> {
         Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
         Err(error) => Err(doing("remove the directory's access control list")(error)),
     }
-}
-
-fn whole<R: BufRead>(file: &File, reader: &mut Reader<R>, failed: impl Fn(Failure) -> Error) -> Result<(), Error> {
-    let mut offset = 0;
-    loop {
-        let data = reader.data()?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        let length = data.len();
-        file.write_all_at(data, offset).map_err(|e| failed(doing("write")(e)))?;
-        reader.consume(length);
-        offset += length as u64;
-    }
-}
-
-fn sparse<R: BufRead>(
-    file: &File,
-    size: u64,
-    extents: &[Extent],
-    reader: &mut Reader<R>,
-    failed: impl Fn(Failure) -> Error,
-) -> Result<(), Error> {
-    for extent in extents {
-        let (mut offset, end) = (extent.offset, extent.offset + extent.length);
-        while offset < end {
-            let data = reader.data()?;
-            let length = data.len().min(usize::try_from(end - offset).unwrap_or(usize::MAX));
-            file.write_all_at(&data[..length], offset).map_err(|e| failed(doing("write")(e)))?;
-            reader.consume(length);
-            offset += length as u64;
-        }
-    }
-    rustix::fs::ftruncate(file, size).map_err(|e| failed(doing("set the size with holes")(e)))
 }
 
 /// The owner on disk; `None` leaves the one it was made with.
