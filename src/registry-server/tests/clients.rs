@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Not a test: the server's process.
 #[test]
@@ -168,4 +169,62 @@ fn podman_pushes_and_pulls_with_a_password() {
         .unwrap();
     assert!(!wrong.status.success());
     podman(&["rmi", "-f", id.trim()]);
+}
+
+/// A daemon of its own, ended with the value.
+struct Dockerd {
+    child: std::process::Child,
+    host: String,
+}
+
+impl Dockerd {
+    fn start(directory: &Path) -> Dockerd {
+        fs::create_dir(directory).unwrap();
+        let place = |name: &str| directory.join(name).display().to_string();
+        let host = format!("unix://{}", place("socket"));
+        let child = Command::new("dockerd")
+            .args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid")])
+            .args(["--host", &host, "--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
+            .stderr(fs::File::create(directory.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let daemon = Dockerd { child, host };
+        let begin = Instant::now();
+        while !Command::new("docker").args(["--host", &daemon.host, "version"]).output().unwrap().status.success() {
+            assert!(begin.elapsed() < Duration::from_secs(120), "dockerd does not answer: see {}", place("log"));
+            thread::sleep(Duration::from_millis(200));
+        }
+        daemon
+    }
+
+    fn docker(&self, args: &[&str]) -> String {
+        run("docker", &[&["--host", &self.host], args].concat())
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn docker_pushes_mounts_and_pulls() {
+    if !has("dockerd") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0.join("root"), &[]);
+    let daemon = Dockerd::start(&scratch.0.join("docker"));
+    layout(&scratch.0, "app");
+    let [first, second] = ["first", "second"].map(|name| format!("{}/{name}/app:1", server.address));
+    let id = daemon.docker(&["import", scratch.0.join("app-common.tar").to_str().unwrap(), &first]);
+    daemon.docker(&["tag", &first, &second]);
+    daemon.docker(&["push", &first]);
+    let mounted = daemon.docker(&["push", &second]);
+    assert!(mounted.contains("Mounted from first/app"), "{mounted}");
+    daemon.docker(&["rmi", &first, &second]);
+    daemon.docker(&["pull", &second]);
+    assert_eq!(daemon.docker(&["images", "--quiet", "--no-trunc"]), id);
 }
