@@ -110,6 +110,20 @@ make_rootfs() {
     printf 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n' >"$root/etc/group"
 }
 
+# make_image ROOTFS ARCHIVE: one layer as `docker save` would write it; all three engines load that form.
+make_image() {
+    local dir=${2%.tar} layer config architecture
+    mkdir "$dir"
+    tar -C "$1" --numeric-owner -cf "$dir/layer.tar" .
+    layer=$(sha256sum "$dir/layer.tar" | cut -d' ' -f1)
+    architecture=$(dpkg --print-architecture)
+    config='{"architecture":"'$architecture'","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/bin","FROM=image"]},
+"rootfs":{"type":"layers","diff_ids":["sha256:'$layer'"]},"history":[{"created_by":"busybox"}]}'
+    printf '%s' "$config" >"$dir/config.json"
+    printf '[{"Config":"config.json","RepoTags":["localhost/box:latest"],"Layers":["layer.tar"]}]' >"$dir/manifest.json"
+    tar -C "$dir" -cf "$2" config.json manifest.json layer.tar
+}
+
 # debian_mirror: set $mirror to the one that this machine's apt uses.
 debian_mirror() {
     # shellcheck disable=SC2016 # the words are apt's

@@ -153,6 +153,88 @@ fn each_call_of_the_runtime_may_fail_once() {
     shim.shutdown();
 }
 
+/// A runtime of which the call of that number goes wrong in some way; calls are counted in `calls`.
+fn failing_at(c: &mut Container, number: u32, how: &str) {
+    let program = c.dir.join("wrapped");
+    let script = format!(
+        "#!/bin/sh\nn=$(cat {calls} 2>/dev/null || echo 0); n=$((n + 1)); echo $n >{calls}\n\
+         if [ $n = {number} ]; then {how}; fi\nexec {runtime} \"$@\"\n",
+        calls = c.dir.join("calls").display(),
+        runtime = runtime().path.display()
+    );
+    fs::write(&program, script).expect("a script");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    c.binary = program;
+}
+
+/// A life in which one call of the runtime fails without a word, or is killed: it is repeated and all goes on; nothing is told twice.
+#[test]
+fn the_nth_call_of_the_runtime_fails() {
+    if !is_our_shim() {
+        return; // Its words for this are others, and an exec that could not be started is told to have ended.
+    }
+    let (mut number, mut seen) = (0, Vec::new());
+    loop {
+        number += 1;
+        let how = if number % 2 == 0 { "kill -9 $$" } else { "exit 1" };
+        let mut c = Container::new().idle();
+        failing_at(&mut c, number, how);
+        let mut shim = Shim::start(&mut c);
+        let mut failed = Vec::new();
+        let mut once_more = |shim: &mut Shim, method: &str, message: &Message| {
+            if let Err(error) = shim.client.call(method, message) {
+                let text = if how == "exit 1" { "exit status: 1" } else { "signal 9" };
+                assert!(error.message.contains(text), "{method}: {}", error.message);
+                failed.push(method.to_owned());
+                assert_eq!(error.code, 2, "{method}");
+                shim.client.call(method, message).unwrap_or_else(|e| panic!("{method} once more: {e:?}"));
+            }
+        };
+        let (named, x) = (shim.named(), shim.exec_named("x"));
+        let create = shim.create_request(&c, &Streams::default());
+        once_more(&mut shim, "Create", &create);
+        once_more(&mut shim, "Start", &named);
+        once_more(&mut shim, "Pause", &named);
+        once_more(&mut shim, "Resume", &named);
+        let resources = named.clone().any(2, "types.containerd.io/LinuxResources", b"{\"pids\":{\"limit\":99}}");
+        once_more(&mut shim, "Update", &resources);
+        once_more(&mut shim, "Pids", &named);
+        shim.exec(&c, "x", "exit 5", &Streams::default()).expect("Exec");
+        if let Err(error) = shim.client.call("Start", &x) {
+            assert_eq!(error.code, 2, "{}", error.message);
+            failed.push("exec".to_owned());
+            // An exec that could not be started is not started later.
+            shim.client.call("Delete", &x).expect("Delete");
+            shim.exec(&c, "x", "exit 5", &Streams::default()).expect("Exec");
+            shim.client.call("Start", &x).expect("Start");
+        }
+        assert_eq!(shim.wait("x"), 5);
+        let mut once_more = |shim: &mut Shim, method: &str, message: &Message| {
+            if shim.client.call(method, message).is_err() {
+                failed.push(method.to_owned());
+                shim.client.call(method, message).unwrap_or_else(|e| panic!("{method} once more: {e:?}"));
+            }
+        };
+        once_more(&mut shim, "Kill", &named.clone().number(3, 9));
+        assert_eq!(shim.wait(""), 137);
+        once_more(&mut shim, "Delete", &named);
+        let exit = format!("exit {} 137", c.id);
+        let mut wanted = vec!["create", "start", "paused", "resumed", "exec-added x"];
+        wanted.extend(failed.iter().filter(|f| *f == "exec").map(|_| "exec-added x"));
+        wanted.extend(["exec-started x", "exit x 5", &exit, "delete"]);
+        shim.events.expect(&wanted);
+        shim.shutdown();
+        // The end of the test calls it, too.
+        c.binary.clone_from(&runtime().path);
+        if failed.is_empty() {
+            break;
+        }
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        seen.extend(failed);
+    }
+    assert_eq!(seen, ["Create", "Start", "Pause", "Resume", "Update", "Pids", "exec", "Kill", "Delete"]);
+}
+
 #[test]
 fn a_runtime_that_is_not_there() {
     let mut c = Container::new().idle();

@@ -367,7 +367,7 @@ impl Finish {
         let printed = || Some(String::from_utf8_lossy(&output).trim().to_owned()).filter(|text| !text.is_empty());
         let message = logged.or_else(printed).unwrap_or_else(|| match status.signal() {
             Some(signal) => format!("{} was killed by signal {signal}", self.name),
-            None => format!("{} failed with {status} and no word", self.name),
+            None => format!("{} failed with {status} and no word{}", self.name, log::why_silent(&self.log)),
         });
         Err(Failure { message })
     }

@@ -22,3 +22,14 @@ pub(crate) fn last_error(path: &Path, from: u64) -> Option<String> {
     let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
     lines.rfind(|line| line.level == "error").map(|line| line.msg.trim().to_owned())
 }
+
+/// What may be the reason when nothing was logged: there is no room for it.
+pub(crate) fn why_silent(path: &Path) -> String {
+    let full = |stat: &rustix::fs::StatVfs| stat.f_bavail == 0 || (stat.f_files > 0 && stat.f_favail == 0);
+    match path.parent().map(rustix::fs::statvfs) {
+        Some(Ok(stat)) if full(&stat) => {
+            format!(", and {} could not take one: No space left on device", path.display())
+        }
+        _ => String::new(),
+    }
+}

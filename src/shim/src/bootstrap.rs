@@ -72,6 +72,9 @@ pub fn start(args: &Args) -> Result<Vec<u8>, Error> {
     let config = Bundle::read(Path::new(".")).map_err(|e| Error::unknown(e.message))?;
     let group = GROUPS.iter().find_map(|name| config.annotations.get(*name)).unwrap_or(&args.id);
     let path = socket_path(&input.socket_dir, &args.address, &args.namespace, group);
+    let address = format!("unix://{}", path.display());
+    // containerd 1.6 reads it after its own restart. First of all: a disk may be full, and nothing has been started yet.
+    write_atomically(Path::new("address"), address.as_bytes()).map_err(|e| Error::system("write address", e))?;
     if let Some(socket) = Socket::make(&path)? {
         let mut child = daemon(args, &path, socket)?;
         if let Err(error) = settle(&child, &input.options) {
@@ -81,9 +84,6 @@ pub fn start(args: &Args) -> Result<Vec<u8>, Error> {
             return Err(error);
         }
     }
-    let address = format!("unix://{}", path.display());
-    // containerd 1.6 reads it after its own restart.
-    write_atomically(Path::new("address"), address.as_bytes()).map_err(|e| Error::system("write address", e))?;
     if input.modern {
         return Ok(BootstrapResult { version: 3, address, protocol: "ttrpc".into() }.encode_to_vec());
     }
@@ -181,8 +181,8 @@ fn settle(child: &Child, options: &Options) -> Result<(), Error> {
 /// Whoever reads the file finds all of it or nothing.
 fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
-    File::create(&temporary)?.write_all(bytes)?;
-    std::fs::rename(temporary, path)
+    let written = File::create(&temporary).and_then(|mut file| file.write_all(bytes));
+    written.and_then(|()| std::fs::rename(&temporary, path)).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
 #[cfg(test)]

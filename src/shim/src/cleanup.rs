@@ -17,9 +17,12 @@ use std::path::PathBuf;
 pub async fn delete(args: &Args) -> Result<Vec<u8>, Error> {
     let bundle = bundle(args)?;
     let runtime = runtime(&saved_options(&bundle), &args.namespace, &bundle);
-    let deleted = runtime.delete(&args.id, true).map(rrt_runtime_client::Call::run);
-    match deleted {
-        Ok(Err(e)) if !e.is_unknown_container() => log::warn(format_args!("failed to remove container: {e}")),
+    // After an ordinary end, which is when containerd calls as well, there is nothing left to be deleted.
+    let state = runtime.root.join(&args.id);
+    let deleted =
+        state.symlink_metadata().is_ok().then(|| runtime.delete(&args.id, true).map(rrt_runtime_client::Call::run));
+    match deleted.transpose() {
+        Ok(Some(Err(e))) if !e.is_unknown_container() => log::warn(format_args!("failed to remove container: {e}")),
         Err(e) => log::warn(format_args!("failed to remove container: {e}")),
         Ok(_) => {}
     }

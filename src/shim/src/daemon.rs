@@ -17,6 +17,8 @@ use tokio::task::spawn_local;
 
 /// What containerd has not taken of the last events by then it will not take.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a last answer may take to be written.
+const ANSWER: Duration = Duration::from_millis(100);
 
 /// Runs until the end. Standard input is the socket.
 ///
@@ -37,7 +39,8 @@ pub async fn run(args: &Args) -> Result<(), Error> {
     let events = Publisher::new(args, &address, reaper.clone());
     let shim = Shim::new(&args.namespace, reaper.clone(), events.clone());
     spawn_local(events.clone().run());
-    spawn_local(ttrpc::serve(listener, Rc::new(dispatch::Tasks::new(shim.clone()))));
+    let busy = Rc::new(ttrpc::Busy::default());
+    spawn_local(ttrpc::serve(listener, Rc::new(dispatch::Tasks::new(shim.clone())), busy.clone()));
 
     let on = |kind| signal(kind).map_err(|e| Error::system("sigaction", e));
     let (mut child, mut term, mut int) =
@@ -64,7 +67,7 @@ pub async fn run(args: &Args) -> Result<(), Error> {
             () = &mut drained => break,
         }
     }
-    // The answer to Shutdown has to leave before the connection ends with us.
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    // The answer to Shutdown has to leave before the connection ends with us. After a signal there may be one that never comes.
+    let _ = tokio::time::timeout(ANSWER, busy.idle()).await;
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::log;
 use crate::proto::frame::{HEADER, Header, LONGEST, REQUEST, RESPONSE, frame};
 use crate::proto::{Request, Response, Status};
 use prost::Message;
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::spawn_local;
 
 /// A request with a stream of data behind it.
@@ -48,12 +49,43 @@ async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<(Heade
     Ok((header, Some(payload)))
 }
 
+/// How many requests are being answered, but for those that only wait.
+#[derive(Default)]
+pub struct Busy {
+    now: Cell<usize>,
+    less: Notify,
+}
+
+impl Busy {
+    fn one(self: &Rc<Self>) -> One {
+        self.now.set(self.now.get() + 1);
+        One(self.clone())
+    }
+
+    /// Waits until the last answer has been written.
+    pub async fn idle(&self) {
+        while self.now.get() > 0 {
+            self.less.notified().await;
+        }
+    }
+}
+
+/// One request, until it is answered.
+struct One(Rc<Busy>);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.now.set(self.0.now.get() - 1);
+        self.0.less.notify_one();
+    }
+}
+
 /// Serves every connection until the process ends.
-pub async fn serve(listener: UnixListener, service: Rc<dyn Service>) {
+pub async fn serve(listener: UnixListener, service: Rc<dyn Service>, busy: Rc<Busy>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                spawn_local(connection(stream, service.clone()));
+                spawn_local(connection(stream, service.clone(), busy.clone()));
             }
             Err(e) => {
                 // Out of descriptors, most likely: others have to end first.
@@ -64,7 +96,7 @@ pub async fn serve(listener: UnixListener, service: Rc<dyn Service>) {
     }
 }
 
-async fn connection(stream: UnixStream, service: Rc<dyn Service>) {
+async fn connection(stream: UnixStream, service: Rc<dyn Service>, busy: Rc<Busy>) {
     // As containerd's shims: whoever is not our own user has no business here, however he got at the socket.
     let ours = rustix::process::geteuid().as_raw();
     match stream.peer_cred() {
@@ -73,10 +105,10 @@ async fn connection(stream: UnixStream, service: Rc<dyn Service>) {
         Err(e) => return log::warn(format_args!("SO_PEERCRED: {e}")),
     }
     let (reader, writer) = stream.into_split();
-    let writer = Rc::new(Mutex::new(writer));
+    let line = Line { writer: Mutex::new(writer), service, busy };
     // Its end tells those who only wait that the caller has gone.
     let (open, closed) = watch::channel(());
-    if let Err(e) = requests(reader, &writer, &service, &closed).await
+    if let Err(e) = requests(reader, &Rc::new(line), &closed).await
         && e.kind() != io::ErrorKind::UnexpectedEof
     {
         log::debug(format_args!("connection: {e}"));
@@ -84,12 +116,14 @@ async fn connection(stream: UnixStream, service: Rc<dyn Service>) {
     drop(open);
 }
 
-async fn requests(
-    mut reader: OwnedReadHalf,
-    writer: &Rc<Mutex<OwnedWriteHalf>>,
-    service: &Rc<dyn Service>,
-    closed: &watch::Receiver<()>,
-) -> io::Result<()> {
+/// What the answers of a connection have in common.
+struct Line {
+    writer: Mutex<OwnedWriteHalf>,
+    service: Rc<dyn Service>,
+    busy: Rc<Busy>,
+}
+
+async fn requests(mut reader: OwnedReadHalf, line: &Rc<Line>, closed: &watch::Receiver<()>) -> io::Result<()> {
     loop {
         let (header, payload) = read_frame(&mut reader).await?;
         let request = match payload {
@@ -103,23 +137,18 @@ async fn requests(
             Some(bytes) => Request::decode(&bytes[..])
                 .map_err(|e| Error::new(Code::InvalidArgument, format!("the request cannot be read: {e}"))),
         };
-        spawn_local(answer(header.stream, request, writer.clone(), service.clone(), closed.clone()));
+        spawn_local(answer(header.stream, request, line.clone(), closed.clone()));
     }
 }
 
-async fn answer(
-    stream: u32,
-    request: Result<Request, Error>,
-    writer: Rc<Mutex<OwnedWriteHalf>>,
-    service: Rc<dyn Service>,
-    mut closed: watch::Receiver<()>,
-) {
+async fn answer(stream: u32, request: Result<Request, Error>, line: Rc<Line>, mut closed: watch::Receiver<()>) {
+    let waits = request.as_ref().is_ok_and(|request| line.service.only_waits(&request.method));
+    let _busy = (!waits).then(|| line.busy.one());
     let result = match request {
         Err(error) => Err(error),
         Ok(request) => {
-            let waits = service.only_waits(&request.method);
             let limit = u64::try_from(request.timeout_nano).ok().filter(|n| waits && *n > 0).map(Duration::from_nanos);
-            let call = service.call(&request.service, &request.method, request.payload);
+            let call = line.service.clone().call(&request.service, &request.method, request.payload);
             tokio::select! {
                 result = call => result,
                 // The sender is dropped, that is the only change there is.
@@ -136,7 +165,7 @@ async fn answer(
     };
     // A caller that has gone does not need it; the reader notices, too.
     if let Ok(bytes) = frame(stream, RESPONSE, &response) {
-        let _ = writer.lock().await.write_all(&bytes).await;
+        let _ = line.writer.lock().await.write_all(&bytes).await;
     }
 }
 
