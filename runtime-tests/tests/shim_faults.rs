@@ -82,6 +82,35 @@ fn delete_after_the_shim_was_killed_leaves_nothing() {
     assert!(command(&c, Path::new(""), "delete", b"").status.success());
 }
 
+/// Whatever the shim was doing when it was killed, `delete` leaves nothing, and nothing comes afterwards.
+#[test]
+fn delete_after_the_shim_was_killed_at_any_time() {
+    if !is_our_shim() {
+        return; // It looks for the bundle elsewhere.
+    }
+    for delay in 0..24 {
+        let mut c = Container::new().idle();
+        let mut shim = Shim::start(&mut c);
+        let create = shim.create_request(&c, &Streams::default());
+        let named = shim.named();
+        // On one connection each, so that one does not wait for the other in our own client.
+        shim.client.send("Create", &create);
+        if delay % 2 == 1 {
+            until("the container", || {
+                Client::connect(&shim.socket, "containerd.task.v2.Task").call("State", &named).is_ok()
+            });
+            shim.client.send("Start", &named);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(delay * 400));
+        shim.kill_shim();
+        let output = command(&c, Path::new(""), "delete", b"");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // What was under way would have come to its end.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        runtime_tests::assert_nothing_left(&c.id, &c.root);
+    }
+}
+
 /// A runtime that fails at the command that is written in a file.
 fn failing(c: &mut Container) -> std::path::PathBuf {
     let (program, at) = (c.dir.join("wrapped"), c.dir.join("fail"));

@@ -4,7 +4,7 @@
 //! children cannot leave that to `std`), and hands the status to [`Finish::result`], which finds the words for a failure: the last
 //! error that this call has written to the log (contract A.8), or else what it printed.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod log;
 
@@ -319,11 +319,17 @@ impl Call {
         self.command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
     }
 
-    /// Starts it. Our copies of the streams it was given are closed.
+    /// Starts it, to end with us: what has been begun by a caller that is killed must not come to be when that has been cleaned up
+    /// already. Our copies of the streams it was given are closed.
     ///
     /// # Errors
     /// The program cannot be executed; the text names it.
     pub fn spawn(mut self) -> Result<(Child, Finish), Failure> {
+        end_with_us(&mut self.command);
+        self.start()
+    }
+
+    fn start(mut self) -> Result<(Child, Finish), Failure> {
         let child = self.command.spawn().map_err(|e| {
             let program = self.command.get_program().to_string_lossy().into_owned();
             Failure { message: format!("cannot execute the runtime {program:?}: {e}") }
@@ -336,10 +342,27 @@ impl Call {
     /// # Errors
     /// See [`Finish::result`].
     pub fn run(self) -> Result<Vec<u8>, Failure> {
-        let (mut child, finish) = self.spawn()?;
+        let (mut child, finish) = self.start()?;
         let status = child.wait().map_err(|e| Failure { message: format!("waitpid: {e}") })?;
         finish.result(status)
     }
+}
+
+/// `PR_SET_PDEATHSIG`, in the child. prctl(2)
+#[expect(unsafe_code, reason = "std and posix_spawn(3) have no safe way to it")]
+fn end_with_us(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = rustix::process::getpid();
+    let ask = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // It may have died before that.
+        match rustix::process::getppid() == Some(parent) {
+            true => Ok(()),
+            false => Err(io::Error::from(rustix::io::Errno::SRCH)),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and touches neither memory that is shared nor a lock.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// What is needed when a call has ended.
