@@ -315,6 +315,36 @@ fn referrers_without_an_api_are_kept_by_tag() {
 }
 
 #[test]
+fn referrers_of_an_api() {
+    let subject = sha256(b"subject");
+    let asked = format!("/v2/a/referrers/{subject}");
+    let entry = |bytes: &[u8], artifact: &str| {
+        let mut entry = Descriptor::new(kind::OCI_MANIFEST, sha256(bytes), bytes.len() as u64);
+        entry.artifact_type = Some(artifact.to_owned());
+        serde_json::to_string(&entry).unwrap()
+    };
+    let index =
+        |entries: String| format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{entries}]}}"#, kind::OCI_INDEX);
+    let (first, second) = (index(entry(b"1", "application/x.sbom")), index(entry(b"2", "application/x.signature")));
+    let server = Server::new(move |request| match request.path.split('?').next() {
+        Some(path) if path == asked && !request.path.contains("page=2") => {
+            Reply::json(200, &first).header("Link", format!(r#"<{asked}?page=2>; rel="next""#))
+        }
+        Some(path) if path == asked => Reply::json(200, &second),
+        _ => Reply::json(200, "{}"),
+    });
+    let folder = Folder::new();
+    let name = reference(format!("{}/a", server.address));
+    let found = client(&folder).referrers(&name, &subject, None).unwrap();
+    assert_eq!((found.manifests.len(), found.by_tag), (2, false));
+    // This server does not filter, so the client does.
+    let found = client(&folder).referrers(&name, &subject, Some("application/x.signature")).unwrap();
+    assert_eq!(found.manifests[0].digest, sha256(b"2"));
+    assert_eq!(found.manifests.len(), 1);
+    assert!(server.requests().iter().any(|request| request.path.ends_with("?artifactType=application/x.signature")));
+}
+
+#[test]
 fn name_and_password() {
     if !has("docker-registry") || !has("htpasswd") {
         return;
