@@ -12,6 +12,15 @@ pub enum Error {
     /// A layer's archive.
     #[error(transparent)]
     Layer(#[from] layer::Error),
+    /// A layer that can't be unpacked.
+    #[error("layer {layer}: {source}")]
+    OfLayer {
+        /// Its blob.
+        layer: rrt_oci::image::Digest,
+        /// What is wrong, at which entry.
+        #[source]
+        source: layer::Error,
+    },
     /// A blob.
     #[error(transparent)]
     Content(#[from] rrt_content::Error),

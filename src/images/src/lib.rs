@@ -17,5 +17,6 @@ pub mod repositories;
 pub mod snapshots;
 pub mod time;
 mod tree;
+pub mod unpacking;
 
 pub use error::Error;

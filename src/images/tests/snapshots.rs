@@ -23,11 +23,11 @@ fn place(snapshots: &Snapshots, layers: &[Digest]) -> Prepared {
 fn white_out(prepared: &Prepared, name: &str) {
     let path = prepared.path().join(name);
     match prepared.whiteouts() {
-        Whiteouts::Overlay { .. } => {
+        Whiteouts::Overlay | Whiteouts::OverlayUser => {
             let kind = rustix::fs::FileType::CharacterDevice;
             rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::empty(), 0).unwrap();
         }
-        Whiteouts::Applied => fs::remove_file(&path).unwrap(),
+        Whiteouts::Apply | Whiteouts::Keep => fs::remove_file(&path).unwrap(),
     }
 }
 
@@ -445,7 +445,7 @@ fn rootless_overlay() {
     }
     let temp = Temp::new("user");
     let snapshots = Snapshots::open(&temp.0, None).unwrap();
-    assert_eq!(snapshots.driver().whiteouts(), Whiteouts::Overlay { user: true });
+    assert_eq!(snapshots.driver().whiteouts(), Whiteouts::OverlayUser);
     assert!(snapshots.info().contains(&("userxattr".to_owned(), "true".to_owned())));
     life(&temp.0, "overlay2");
 }

@@ -24,6 +24,17 @@ pub enum Whiteouts {
     Keep,
 }
 
+impl Whiteouts {
+    /// The attribute that makes a directory opaque.
+    pub fn opaque(self) -> Option<&'static str> {
+        match self {
+            Whiteouts::Overlay => Some("trusted.overlay.opaque"),
+            Whiteouts::OverlayUser => Some("user.overlay.opaque"),
+            Whiteouts::Apply | Whiteouts::Keep => None,
+        }
+    }
+}
+
 /// Limits on a layer, and what is made of owners and devices.
 #[derive(Clone, Debug)]
 pub struct Options {

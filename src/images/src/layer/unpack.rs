@@ -242,7 +242,7 @@ impl<'a> Unpacker<'a> {
                 if !merged {
                     self.make(path, at, "make the directory", make)?;
                     if disk::is_whiteout(&stat)
-                        && let Some(name) = self.opaque_xattr()
+                        && let Some(name) = self.whiteouts.opaque()
                     {
                         set_opaque(at, name)?;
                     }
@@ -398,17 +398,9 @@ impl<'a> Unpacker<'a> {
         rustix::fs::futimens(&fd, &times).map_err(doing("set the time"))
     }
 
-    fn opaque_xattr(&self) -> Option<&'static str> {
-        match self.whiteouts {
-            Whiteouts::Overlay => Some("trusted.overlay.opaque"),
-            Whiteouts::OverlayUser => Some("user.overlay.opaque"),
-            Whiteouts::Apply | Whiteouts::Keep => None,
-        }
-    }
-
     /// Nothing of the directory is there from the layers below.
     fn opaque(&mut self, directory: &[u8]) -> Step<()> {
-        if let Some(name) = self.opaque_xattr() {
+        if let Some(name) = self.whiteouts.opaque() {
             let parent = self.parent(directory)?;
             return set_opaque(&At { parent, name: b"." }, name);
         }
@@ -426,7 +418,7 @@ impl<'a> Unpacker<'a> {
 
     /// `name` is gone from the layers below; what this layer has there itself stays.
     fn whiteout(&mut self, directory: &[u8], name: &[u8]) -> Step<()> {
-        let Some(opaque) = self.opaque_xattr() else { return self.delete(directory, name) };
+        let Some(opaque) = self.whiteouts.opaque() else { return self.delete(directory, name) };
         let parent = self.parent(directory)?;
         let at = At { parent, name };
         match rustix::fs::mknodat(&at.parent, name, FileType::CharacterDevice, Mode::empty(), 0) {

@@ -5,7 +5,7 @@ use super::{Error, Puller};
 use crate::layer::{self, Target};
 use crate::names::Images;
 use crate::progress::Phase;
-use crate::snapshots::{Preparation, Prepared, Whiteouts};
+use crate::snapshots::{Preparation, Prepared};
 use rrt_content::{Ingest, Lease};
 use rrt_oci::image::{Descriptor, Digest, Reference};
 use rrt_registry::FetchWatch;
@@ -213,12 +213,7 @@ impl<'a> Layers<'a> {
     fn unpack(&self, at: usize, descriptor: &Descriptor, arrival: &Arrival, prepared: Prepared) -> Result<u64, Error> {
         let id = descriptor.digest.short();
         let Some(bytes) = arrival.follow(&self.stop, id, descriptor.size) else { return Err(Error::Cancelled) };
-        let whiteouts = match prepared.whiteouts() {
-            Whiteouts::Overlay { user: false } => layer::Whiteouts::Overlay,
-            Whiteouts::Overlay { user: true } => layer::Whiteouts::OverlayUser,
-            Whiteouts::Applied => layer::Whiteouts::Apply,
-        };
-        let target = Target { directory: prepared.directory(), whiteouts };
+        let target = Target { directory: prepared.directory(), whiteouts: prepared.whiteouts() };
         let layer_error = |source| Error::Layer { name: self.reference.familiar(), layer: id.to_owned(), source };
         let unpacked = match layer::unpack(bytes, &target, &self.puller.options) {
             Ok(unpacked) => unpacked,

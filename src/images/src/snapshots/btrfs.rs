@@ -24,7 +24,7 @@ impl Driver for Btrfs {
     }
 
     fn whiteouts(&self) -> Whiteouts {
-        Whiteouts::Applied
+        Whiteouts::Apply
     }
 
     fn make_layer(&self, fs: &Path, below: Option<&Path>) -> Result<(), Error> {

@@ -7,9 +7,9 @@ use crate::tree::{self, Dir, INSIDE, Tree, kind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ impl Driver for Copy {
     }
 
     fn whiteouts(&self) -> Whiteouts {
-        Whiteouts::Applied
+        Whiteouts::Apply
     }
 
     fn make_layer(&self, fs: &Path, below: Option<&Path>) -> Result<(), Error> {
@@ -84,7 +84,7 @@ pub(super) fn copy(from: &Tree, to: &Tree) -> Result<(), Error> {
     let root = from.dir(Path::new(""))?;
     let stat = rustix::fs::fstat(root.fd()).map_err(|e| Error::io("stat", Path::new("/"), e))?;
     let target = to.dir(Path::new(""))?;
-    attributes(&root, OsStr::new("."), &stat, &target)?;
+    attributes((&root, OsStr::new(".")), &stat, (&target, OsStr::new(".")))?;
     times.push((PathBuf::new(), stat));
     while let Some(path) = waiting.pop() {
         let (source, target) = (from.dir(&path)?, to.dir(&path)?);
@@ -93,7 +93,7 @@ pub(super) fn copy(from: &Tree, to: &Tree) -> Result<(), Error> {
             let inner = path.join(&name);
             if kind(&stat) == FileType::Directory {
                 rustix::fs::mkdirat(target.fd(), &name, Mode::RWXU).map_err(|e| target.failed("create", &name, e))?;
-                attributes(&source, &name, &stat, &target)?;
+                attributes((&source, &name), &stat, (&target, &name))?;
                 waiting.push(inner.clone());
                 times.push((inner, stat));
                 continue;
@@ -106,7 +106,7 @@ pub(super) fn copy(from: &Tree, to: &Tree) -> Result<(), Error> {
                 links.insert((stat.st_dev, stat.st_ino), inner);
             }
             one(&source, &name, &stat, &target)?;
-            attributes(&source, &name, &stat, &target)?;
+            attributes((&source, &name), &stat, (&target, &name))?;
             set_times(target.fd(), &name, &stat).map_err(|e| target.failed("set the times of", &name, e))?;
         }
     }
@@ -197,7 +197,7 @@ fn plain(from: &File, to: &OwnedFd, mut at: u64, end: u64) -> Result<(), Errno> 
 }
 
 /// Owner, mode and extended attributes, in the order in which one does not undo the other.
-fn attributes(source: &Dir, name: &OsStr, stat: &Stat, target: &Dir) -> Result<(), Error> {
+fn attributes((source, from): (&Dir, &OsStr), stat: &Stat, (target, name): (&Dir, &OsStr)) -> Result<(), Error> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(target.fd(), name, Some(uid), Some(gid), flags).map_err(|e| target.failed("chown", name, e))?;
@@ -206,7 +206,7 @@ fn attributes(source: &Dir, name: &OsStr, stat: &Stat, target: &Dir) -> Result<(
         rustix::fs::chmodat(target.fd(), name, mode, AtFlags::empty()).map_err(|e| target.failed("chmod", name, e))?;
     }
     let path = target.proc_path(name);
-    for (key, value) in source.xattrs(name)? {
+    for (key, value) in source.xattrs(from)? {
         match rustix::fs::lsetxattr(&path, key.as_slice(), &value, rustix::fs::XattrFlags::empty()) {
             Ok(()) => {}
             // A label is the machine's affair, and what an ordinary user may not set he has not set.
@@ -226,31 +226,24 @@ fn set_times(at: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<(), Errno>
     rustix::fs::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Gives the directory `path` in `fs` the owner, mode, time and attributes that it has in `below`, if it is a directory there.
+/// Gives the directory `path` in `fs` the owner, mode, time and attributes that it has in `below`, if it is a directory in both.
 pub(super) fn take_after(below: &Tree, fs: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
     let parent = path.parent().unwrap_or(Path::new(""));
-    let Some(name) = path.file_name().map(OsString::from) else { return Ok(()) };
+    let Some(name) = path.file_name() else { return Ok(()) };
     let source = match below.try_dir(parent) {
         Ok(dir) => dir,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         Err(e) => return Err(Error::io("open", parent, e)),
     };
-    let Some(stat) = source.stat(&name)?.filter(|stat| kind(stat) == FileType::Directory) else { return Ok(()) };
+    let Some(stat) = source.stat(name)?.filter(|stat| kind(stat) == FileType::Directory) else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let own = match parent.as_os_str().is_empty() {
-        true => rustix::fs::openat(fs, ".", flags, Mode::empty()),
-        false => rustix::fs::openat2(fs, parent, flags, Mode::empty(), INSIDE),
+    let target = match rustix::fs::openat2(fs, path, flags, Mode::empty(), INSIDE) {
+        Ok(own) => Tree::new(own).dir(Path::new(""))?,
+        // The layer has something else there by now.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(e) => return Err(Error::io("open", path, e)),
     };
-    let own = match own {
-        Ok(own) => own,
-        // The layer itself has put something else in its place.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
-        Err(e) => return Err(Error::io("open", parent, e)),
-    };
-    let target = Tree::new(own).dir(Path::new(""))?;
-    if target.stat(&name)?.is_none_or(|own| kind(&own) != FileType::Directory) {
-        return Ok(());
-    }
-    attributes(&source, &name, &stat, &target)?;
-    set_times(target.fd().as_fd(), &name, &stat).map_err(|e| target.failed("set the times of", &name, e))
+    let own = OsStr::new(".");
+    attributes((&source, name), &stat, (&target, own))?;
+    set_times(target.fd(), own, &stat).map_err(|e| Error::io("set the times of", path, e))
 }

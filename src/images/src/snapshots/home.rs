@@ -122,7 +122,7 @@ impl Snapshots {
 
     /// Is a layer's directory of no other layer's making, so that layers may be unpacked in any order?
     pub fn independent(&self) -> bool {
-        self.driver.whiteouts() != Whiteouts::Applied
+        self.driver.whiteouts() != Whiteouts::Apply
     }
 
     /// Is the last of `layers` (diff ids, lowest first) there?
@@ -157,12 +157,17 @@ impl Snapshots {
             return Ok(vec![self.find(layers).ok_or_else(|| Error::NoLayer(last.clone()))?.join("fs")]);
         }
         let one = |n: usize| self.find(&layers[..=n]).ok_or_else(|| Error::NoLayer(layers[n].clone()));
+        // Overlay takes no directory twice. Of a layer that an image has twice (old Dockers wrote an empty one for each step) the higher one
+        // does again all that the lower one did.
         let mut directories: Vec<PathBuf> = Vec::with_capacity(layers.len());
-        for n in 0..layers.len() {
+        let mut seen = HashSet::new();
+        for n in (0..layers.len()).rev() {
             let directory = one(n)?.join("fs");
-            directories.retain(|known| *known != directory);
-            directories.push(directory);
+            if seen.insert(directory.clone()) {
+                directories.push(directory);
+            }
         }
+        directories.reverse();
         Ok(directories)
     }
 
@@ -172,7 +177,8 @@ impl Snapshots {
         (from..layers.len()).filter_map(|n| Some(self.find(&layers[..=n])?.join("fs"))).collect()
     }
 
-    /// A place to unpack the last of `layers` to. Where another process is at the same layer, waits for it.
+    /// A place to unpack the last of `layers` to. Where another process is at the same layer, waits for it: so a thread commits or drops
+    /// what it has prepared before it prepares another, or two processes could wait for each other for ever.
     pub fn prepare(&self, layers: &[Digest]) -> Result<Preparation, Error> {
         let (Some(last), Some(chain)) = (layers.last(), ChainId::of(layers)) else {
             return Ok(Preparation::Present);

@@ -26,6 +26,7 @@ mod mount;
 mod overlay;
 mod probe;
 
+pub use crate::layer::Whiteouts;
 pub use crate::tree::Usage;
 pub use home::{Collected, Preparation, Prepared, Snapshots};
 pub use init_layer::PATHS as INIT_PATHS;
@@ -138,30 +139,6 @@ impl ChainId {
     /// The digest that it is.
     pub fn digest(&self) -> &Digest {
         &self.0
-    }
-}
-
-/// How the deletions of a layer (`.wh.NAME`, `.wh..wh..opq`; image-spec, layer.md, "Whiteouts") are written into its directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whiteouts {
-    /// The directory is the layer alone. A deleted name is a character device 0:0, an opaque directory has the extended attribute
-    /// [`Whiteouts::opaque`] = `y`.
-    Overlay {
-        /// Attributes are `user.overlay.*`, which need no privilege, and not `trusted.overlay.*`.
-        user: bool,
-    },
-    /// The directory is the whole tree with the layers below: what a whiteout names is deleted.
-    Applied,
-}
-
-impl Whiteouts {
-    /// The attribute of an opaque directory.
-    pub fn opaque(self) -> Option<&'static str> {
-        match self {
-            Whiteouts::Overlay { user: true } => Some("user.overlay.opaque"),
-            Whiteouts::Overlay { user: false } => Some("trusted.overlay.opaque"),
-            Whiteouts::Applied => None,
-        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Driver for Kernel {
     }
 
     fn whiteouts(&self) -> Whiteouts {
-        Whiteouts::Overlay { user: self.user }
+        if self.user { Whiteouts::OverlayUser } else { Whiteouts::Overlay }
     }
 
     fn make_layer(&self, fs: &Path, _: Option<&Path>) -> Result<(), Error> {
@@ -170,7 +170,7 @@ impl Driver for Fuse {
     }
 
     fn whiteouts(&self) -> Whiteouts {
-        Whiteouts::Overlay { user: true }
+        Whiteouts::OverlayUser
     }
 
     fn make_layer(&self, fs: &Path, _: Option<&Path>) -> Result<(), Error> {

@@ -65,7 +65,11 @@ fn canonical(name: &str) -> &str {
 }
 
 fn store(top: &Path, name: &str) -> Result<(), Error> {
-    let (new, path) = (top.join(format!("driver.{}", std::process::id())), top.join("driver"));
+    // Several threads may open a new root at once: each writes a file of its own.
+    let new = scratch(&top.join(name));
+    let path = top.join("driver");
+    let tmp = top.join(name).join("tmp");
+    make_directory(&tmp)?;
     fs::write(&new, format!("{name}\n")).map_err(|e| Error::io("write", &new, e))?;
     fs::rename(&new, &path).map_err(|e| Error::io("rename to", &path, e))
 }
