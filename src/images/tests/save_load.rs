@@ -183,6 +183,76 @@ fn podman_reads_and_writes_the_same() {
     podman("rmi --all --force");
 }
 
+/// A daemon of its own, without networks.
+struct Docker {
+    daemon: std::process::Child,
+    temp: Temp,
+}
+
+impl Docker {
+    /// `None`, and why, where it does not run.
+    fn start() -> Option<Docker> {
+        if !has("dockerd") || !Path::new("/usr/bin/docker").exists() {
+            return None;
+        }
+        let temp = Temp::new("dockerd");
+        let path = |name: &str| temp.0.join(name).display().to_string();
+        fs::write(temp.0.join("daemon.json"), "{}").unwrap();
+        let log = File::create(temp.0.join("log")).unwrap();
+        let mut command = std::process::Command::new("dockerd");
+        command.args(["--config-file", &path("daemon.json"), "--host", &format!("unix://{}", path("sock"))]);
+        command.args(["--pidfile", &path("pid"), "--data-root", &path("data"), "--exec-root", &path("exec")]);
+        command.args(["--bridge=none", "--iptables=false"]).stdout(log.try_clone().unwrap()).stderr(log);
+        let docker = Docker { daemon: command.spawn().unwrap(), temp };
+        for _ in 0..150 {
+            if docker.run("version >/dev/null 2>&1 && echo up || :").contains("up") {
+                return Some(docker);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        let log = fs::read_to_string(docker.temp.0.join("log")).unwrap_or_default();
+        eprintln!("skipped: dockerd does not start here: {}", log.lines().last().unwrap_or_default());
+        None
+    }
+
+    fn run(&self, arguments: &str) -> String {
+        shell(&self.temp.0, &format!("/usr/bin/docker --host unix://$PWD/sock {arguments}"))
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.daemon);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.daemon.wait();
+        // What it keeps mounted below its own directories.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let own = self.temp.0.display().to_string();
+        for at in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&own)) {
+            let _ = std::process::Command::new("umount").args(["--lazy", at]).status();
+        }
+    }
+}
+
+#[test]
+fn docker_reads_and_writes_the_same() {
+    if !privileged() {
+        return;
+    }
+    let Some(docker) = Docker::start() else { return };
+    let temp = &docker.temp;
+    let root = Root::new(&temp.0.join("a"));
+    let image = root.import("one:1", "echo hello >hello && mkdir etc && ln -s x etc/y", Packing::Gzip(6));
+    fs::write(temp.0.join("one.tar"), root.save(&["one:1"])).unwrap();
+    assert!(docker.run("load --input one.tar").contains("Loaded image: one:1"));
+    assert_eq!(docker.run("image inspect --format '{{.Id}}' one:1").trim(), image.id.as_str());
+    docker.run("save --output theirs.tar one:1");
+    let other = Root::new(&temp.0.join("b"));
+    let loaded = other.load_file(&temp.0.join("theirs.tar"));
+    assert_eq!((&loaded[0].id, loaded[0].names[0].familiar().as_str()), (&image.id, "one:1"));
+    assert!(other.has_file(&other.images.resolve("one:1").unwrap(), "etc/y"));
+}
+
 #[test]
 fn an_import_is_checked() {
     if !privileged() {

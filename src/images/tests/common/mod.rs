@@ -6,13 +6,17 @@ use rrt_oci::image::Digest;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A directory that goes with the value.
 pub struct Temp(pub PathBuf);
 
 impl Temp {
     pub fn new(name: &str) -> Temp {
-        let path = std::env::temp_dir().join(format!("rrt-images-{name}-{}", std::process::id()));
+        // Tests of one process run at once, and two may choose one name.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("rrt-images-{name}-{}-{n}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Temp(path)
