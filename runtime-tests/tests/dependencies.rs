@@ -58,7 +58,7 @@ const AROUND: &[(&str, &[&str], &[&str])] = &[
     // nix has a safe unshare(2); tokio hears signals, and serves.
     (
         "berth",
-        &["rrt-content", "rrt-images", "rrt-oci", "rrt-registry", "rrt-template"],
+        &["rrt-content", "rrt-images", "rrt-oci", "rrt-registry", "rrt-registry-server", "rrt-template"],
         &["clap", "nix", "rustix", "serde", "serde_json", "tokio"],
     ),
 ];

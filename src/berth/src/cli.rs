@@ -37,6 +37,8 @@ pub enum Count {
     AtLeast(usize),
     /// As many or fewer.
     AtMost(usize),
+    /// From the first to the second.
+    Between(usize, usize),
 }
 
 /// A command, or several below one name.
@@ -126,6 +128,9 @@ impl Leaf {
             Count::Exactly(n) if found != n => format!("requires {n} argument{}", plural(n)),
             Count::AtLeast(n) if found < n => format!("requires at least {n} argument{}", plural(n)),
             Count::AtMost(n) if found > n => format!("requires at most {n} argument{}", plural(n)),
+            Count::Between(least, most) if !(least..=most).contains(&found) => {
+                format!("requires at least {least} and at most {most} arguments")
+            }
             _ => return Ok(()),
         };
         Err(self.wrong(path, 1, &format!("berth: '{path}' {what}")))

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
             if !exit.message.is_empty() {
-                eprintln!("{}", exit.message);
+                eprintln!("{}", output::printable(&exit.message));
             }
             ExitCode::from(exit.code)
         }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod archives;
 mod check;
 mod df;
 mod export;
@@ -11,6 +12,7 @@ mod login;
 mod prune;
 mod pull;
 mod push;
+mod registry;
 mod rmi;
 mod tag;
 mod version;
@@ -36,20 +38,27 @@ pub const TREE: &[Entry] = &[
         "Manage images",
         &[
             &history::HISTORY,
+            &archives::IMPORT,
             &inspect::IMAGE_INSPECT,
+            &archives::LOAD,
             &images::LS,
             &prune::IMAGE_PRUNE,
             &pull::PULL,
             &push::PUSH,
             &rmi::RM,
+            &archives::SAVE,
             &tag::TAG,
         ],
     ),
+    Entry::Group("registry", "Serve images", &[&registry::SERVE]),
     Entry::Group("system", "Manage berth", &[&check::CHECK, &df::DF, &info::INFO, &prune::SYSTEM_PRUNE]),
     Entry::Other(&export::EXPORT),
     Entry::Other(&history::HISTORY),
+    Entry::Other(&archives::IMPORT),
     Entry::Other(&inspect::INSPECT),
+    Entry::Other(&archives::LOAD),
     Entry::Other(&rmi::RMI),
+    Entry::Other(&archives::SAVE),
     Entry::Other(&tag::TAG),
 ];
 
@@ -120,5 +129,16 @@ fn together(errors: Vec<String>) -> Result<(), Exit> {
 
 /// To standard error, where nobody listens it is lost.
 fn warn(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", crate::output::printable(text));
+}
+
+/// `SOURCE_DATE_EPOCH`, for images that are the same each time (reproducible-builds.org).
+fn source_date_epoch() -> Result<Option<i64>, Exit> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => text
+            .parse()
+            .map(Some)
+            .map_err(|_| Exit::failed(format!("Error: SOURCE_DATE_EPOCH={text} is no number of seconds since 1970"))),
+        _ => Ok(None),
+    }
 }

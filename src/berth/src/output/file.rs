@@ -3,6 +3,7 @@
 use crate::exit::Exit;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,8 @@ pub struct Output {
 }
 
 enum Place {
-    /// Into a pipe.
-    Standard(io::Stdout),
+    /// Into a pipe, without the buffer of lines that Rust puts before it.
+    Standard(File),
     /// Beside the file, whose name it takes at the end; what is no regular file is written to as it is.
     File { out: BufWriter<File>, path: PathBuf, new: Option<PathBuf> },
 }
@@ -26,7 +27,10 @@ impl Output {
         let Some(path) = path.filter(|path| !path.is_empty()) else {
             return match io::stdout().is_terminal() {
                 true => Err(Exit::failed("cowardly refusing to save to a terminal. Use the -o flag or redirect")),
-                false => Ok(Output { place: Place::Standard(io::stdout()), failure: None }),
+                false => match io::stdout().as_fd().try_clone_to_owned() {
+                    Ok(out) => Ok(Output { place: Place::Standard(out.into()), failure: None }),
+                    Err(e) => Err(Exit::write("standard output", &e)),
+                },
             };
         };
         let path = PathBuf::from(path);

@@ -1,9 +1,11 @@
 //! `--format` of lists: Docker's `table`, `table TEMPLATE`, `json` and templates.
 
+use super::printable;
 use super::table::align;
 use crate::exit::Exit;
 use rrt_template::{Options, Template};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// One line of a list: what `--format` may name, each a text as Docker's lists have it.
 pub type Row = Map<String, Value>;
@@ -71,7 +73,7 @@ impl List<'_> {
             }
             Format::Table => {
                 let header = self.table.iter().map(|field| self.header(field)).collect::<Vec<_>>().join("\t");
-                let line = |row: &Row| self.table.iter().map(|field| text(row, field)).collect::<Vec<_>>().join("\t");
+                let line = |row: &Row| self.table.iter().map(|field| cell(row, field)).collect::<Vec<_>>().join("\t");
                 let lines: Vec<String> = std::iter::once(header).chain(rows.iter().map(line)).collect();
                 Ok(align(&(lines.join("\n") + "\n")))
             }
@@ -100,6 +102,15 @@ impl List<'_> {
             out.push('\n');
         }
         Ok(out)
+    }
+}
+
+/// A cell of a table. What others wrote there must neither end the row nor be obeyed by a terminal.
+fn cell<'a>(row: &'a Row, field: &str) -> Cow<'a, str> {
+    let text = text(row, field);
+    match text.contains(char::is_control) {
+        true => printable(&text.replace(['\n', '\t', '\r'], " ")).into_owned().into(),
+        false => text.into(),
     }
 }
 
@@ -154,6 +165,13 @@ mod tests {
             render(Some("table {{upper .Tag}}\\t{{.ID}}"), false).as_deref(),
             Ok("TAG       IMAGE ID\n1         28f835294466\n<NONE>    e68d8cb7f505\n")
         );
+    }
+
+    #[test]
+    fn a_hostile_text_stays_in_its_cell() {
+        let row = Row::from_iter([("ID".into(), "a\nb\tc".into()), ("Tag".into(), "\u{1b}[2J".into())]);
+        let out = LIST.render(&Format::Table, &[row]).unwrap();
+        assert_eq!(out, "IMAGE ID   TAG\na b c      \u{fffd}[2J\n");
     }
 
     #[test]

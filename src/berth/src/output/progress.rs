@@ -92,7 +92,7 @@ impl Progress for Screen {
         if self.mode != Mode::Quiet {
             // What is above stays as it is; layers that come now stand below.
             self.state().lines.clear();
-            write(&format!("{text}\n"));
+            write(&format!("{}\n", super::printable(text)));
         }
     }
 
