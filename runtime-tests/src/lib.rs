@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `RUNTIME` | the runtime under test, a name or a path; a test that fails on runc is wrong, or says so with [`known!`] |
 //! | `RRT_BIN` | the `rrt` to test; without it the newest one in the target directory |
+//! | `BERTH_BIN` | the `berth` to test (`--features berth`); without it the newest one in the target directory |
 //! | `SHIM` | the containerd shim under test; without it ours, built now |
 //! | `CI` | a skip that `skips.allow` does not list fails |
 //! | `RT_SKIPS` | a file that gets a line for each skip |
@@ -18,6 +19,8 @@
 //! | `RT_FLAGS` | global flags for every command on a container: `--systemd-cgroup` is the whole suite with that driver |
 //! | `RT_GUEST`, `RT_BUSYBOX` | ready static programs, for a machine without cargo or with busybox elsewhere |
 
+#[cfg(feature = "berth")]
+pub mod berth;
 mod command;
 mod container;
 pub mod criu;

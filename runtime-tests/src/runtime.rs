@@ -27,7 +27,7 @@ pub fn runtime() -> &'static Runtime {
     RUNTIME.get_or_init(|| {
         let path = match std::env::var_os("RUNTIME") {
             Some(name) => search(&name),
-            None => std::env::var_os("RRT_BIN").map_or_else(newest_build, PathBuf::from),
+            None => std::env::var_os("RRT_BIN").map_or_else(|| newest_build("rrt"), PathBuf::from),
         };
         let out = Command::new(&path).arg("--version").output();
         let out = out.unwrap_or_else(|e| panic!("{} --version: {e}", path.display()));
@@ -71,7 +71,7 @@ pub(crate) fn target_dir() -> PathBuf {
     exe.ancestors().nth(3).expect("a test binary lies three directories below the target directory").to_owned()
 }
 
-fn newest_build() -> PathBuf {
+pub(crate) fn newest_build(name: &str) -> PathBuf {
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     let target = target_dir();
     let places = [
@@ -81,8 +81,11 @@ fn newest_build() -> PathBuf {
         target.join("debug"),
     ];
     let age = |p: &PathBuf| p.metadata().and_then(|m| m.modified()).ok();
-    let builds = places.into_iter().map(|p| p.join("rrt")).filter(|p| p.is_file());
+    let builds = places.into_iter().map(|p| p.join(name)).filter(|p| p.is_file());
     builds.max_by_key(age).unwrap_or_else(|| {
-        panic!("no rrt below {}: cargo build -p rrt, or name a runtime in RUNTIME or RRT_BIN", target.display())
+        panic!(
+            "no {name} below {}: cargo build -p {name}, or name one in RUNTIME, RRT_BIN or BERTH_BIN",
+            target.display()
+        )
     })
 }
