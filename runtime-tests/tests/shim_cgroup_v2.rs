@@ -99,7 +99,8 @@ fn pressure(dir: &Path, file: &str, message: &Fields) -> Vec<String> {
     kinds.iter().filter(differ).map(|(kind, _)| format!("{file} {kind}")).collect()
 }
 
-/// Each field of containerd's type is what the kernel's file says. The container is frozen, so it is the same when asked twice.
+/// Most fields of containerd's type are what the kernel's file says: all but those of io.stat and rdma, and memory.stat's `workingset_*_anon` and
+/// `workingset_*_file`. The container is frozen, so it is the same when asked twice.
 #[test]
 fn statistics_are_those_of_the_kernel() {
     v2_only!();
