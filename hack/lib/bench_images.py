@@ -300,8 +300,8 @@ class Bench:
         self.arguments = arguments
         self.state = tempfile.mkdtemp(prefix="state-", dir=arguments.directory)
         self.disk = os.path.join(self.state, "disk")
-        self.mounted = os.path.join(self.state, "mounted")
-        os.mkdir(self.mounted)
+        # A short name: podman's runroot may have 50 characters.
+        self.mounted = tempfile.mkdtemp(prefix="bi-", dir="/var/tmp")
         self.log = open(f"{arguments.directory}/bench.log", "w")
         self.source = Registry(f"{arguments.directory}/registry")
 
@@ -423,6 +423,7 @@ class Bench:
         finally:
             self.source.stop()
             shutil.rmtree(self.state, ignore_errors=True)
+            os.rmdir(self.mounted)
 
 
 def arguments():

@@ -76,11 +76,10 @@ def layout(directory, layers, compression):
         file.write('{"imageLayoutVersion":"1.0.0"}')
 
 
-def tree(to, directories):
-    """An archive of directories, one over the other, in Docker's form: names without ./, pax where it must be."""
+def tree(to, directory):
+    """An archive of a directory in Docker's form: names without ./, pax where it must be."""
     options = ["--sort=name", "--numeric-owner", "--format=pax", "--pax-option=delete=atime,delete=ctime", "--mtime=@1767225600"]
-    parts = [part for directory in directories for part in ("-C", directory, ".")]
-    subprocess.run(["tar", "-cf", to, *options, "--transform=s,^\\./,,", *parts], check=True)
+    subprocess.run(["tar", "-cf", to, *options, "--transform=s,^\\./,,", "-C", directory, "."], check=True)
 
 
 def text(source, size):
@@ -119,11 +118,18 @@ def main():
 
     debian = []
     for number, directory in enumerate(trees, 1):
-        tree(archive(f"debian-{number}"), [directory])
+        tree(archive(f"debian-{number}"), directory)
         debian.append(archive(f"debian-{number}"))
     total = sum(os.path.getsize(layer) for layer in debian)
     files(archive("update"), [(f"opt/update/{number}", total // 100 // 40) for number in range(40)])
-    tree(archive("big"), trees)
+    # Docker and podman take no archive that has a name twice, so the trees are put together first.
+    whole = os.path.join(to, "trees", "whole")
+    shutil.rmtree(whole, ignore_errors=True)
+    os.mkdir(whole)
+    for layer in debian:
+        subprocess.run(["tar", "-x", "--keep-directory-symlink", "-f", layer, "-C", whole], check=True)
+    tree(archive("big"), whole)
+    shutil.rmtree(whole)
     sizes = [source.randint(50, 8000) for _ in range(60_000)]
     files(archive("files"), [(f"srv/{number // 30 % 50}-{number // 1500}/{number // 30}/file-{number}", size) for number, size in enumerate(sizes)])
     tiny = []
