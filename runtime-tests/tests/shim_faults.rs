@@ -2,7 +2,7 @@
 
 use runtime_tests::shim::{Events, NAMESPACE, Shim, Streams, command, is_our_shim, options, reader};
 use runtime_tests::wire::{Client, Fields, Message};
-use runtime_tests::{Container, runtime, until};
+use runtime_tests::{Container, known, runtime, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -85,6 +85,7 @@ fn delete_after_the_shim_was_killed_leaves_nothing() {
 /// Whatever the shim was doing when it was killed, `delete` leaves nothing, and nothing comes afterwards.
 #[test]
 fn delete_after_the_shim_was_killed_at_any_time() {
+    known!("runc", "*", "killed in the middle of create, it leaves cgroups that its delete does not know of");
     if !is_our_shim() {
         return; // It looks for the bundle elsewhere.
     }
