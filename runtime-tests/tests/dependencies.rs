@@ -52,7 +52,7 @@ const AROUND: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "rrt-registry-server",
-        &["rrt-oci", "rrt-content", "rrt-images"],
+        &["rrt-oci", "rrt-content", "rrt-images", "rrt-registry"],
         &["bcrypt", "http-body-util", "hyper", "hyper-util", "serde_json", "thiserror", "tokio"],
     ),
     // nix has a safe unshare(2); tokio hears signals, and serves.

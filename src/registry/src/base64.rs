@@ -1,8 +1,9 @@
-//! Base64 with padding (RFC 4648, section 4), for Basic authentication and `config.json`.
+//! Base64 (RFC 4648, section 4), for Basic authentication, `config.json`, and attributes in layers.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-pub(crate) fn encode(bytes: &[u8]) -> String {
+/// With padding.
+pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
@@ -17,9 +18,8 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// `None` for what is no base64; padding may be missing.
-pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim().trim_end_matches('=').as_bytes();
+/// The digits alone: which padding there may be is the caller's to say. `None` for what is no base64.
+pub fn decode(digits: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
     for chunk in digits.chunks(4) {
         let mut group = 0u32;
@@ -45,13 +45,13 @@ mod tests {
     fn there_and_back() {
         for (plain, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(encode(plain.as_bytes()), text);
-            assert_eq!(decode(text).unwrap(), plain.as_bytes());
+            assert_eq!(decode(text.trim_end_matches('=').as_bytes()).unwrap(), plain.as_bytes());
         }
         let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(decode(&encode(&all)).unwrap(), all);
-        assert_eq!(decode("Zm8").unwrap(), b"fo");
-        for bad in ["Z", "Zm9v!", "Zm 9v"] {
-            assert_eq!(decode(bad), None, "{bad}");
+        assert_eq!(decode(encode(&all).trim_end_matches('=').as_bytes()).unwrap(), all);
+        assert_eq!(decode(b"Zm8").unwrap(), b"fo");
+        for bad in ["Z", "Zm9v!", "Zm 9v", "Zg=="] {
+            assert_eq!(decode(bad.as_bytes()), None, "{bad}");
         }
     }
 }

@@ -221,7 +221,8 @@ impl Document {
             Some(Credential::Basic { user: user.to_owned(), password: password.to_owned() })
         };
         if let Some(auth) = text("auth") {
-            let plain = base64::decode(auth).and_then(|bytes| String::from_utf8(bytes).ok());
+            let digits = auth.trim().trim_end_matches('=');
+            let plain = base64::decode(digits.as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok());
             return match plain.as_deref().and_then(|plain| plain.split_once(':')) {
                 Some((user, password)) => Ok(basic(user, password)),
                 None => Err(Error::Settings {

@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
-mod base64;
+pub mod base64;
 mod challenge;
 mod client;
 mod credentials;

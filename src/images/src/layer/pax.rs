@@ -268,30 +268,7 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
 
 /// Base64 with or without its padding.
 fn base64_decoded(text: &[u8]) -> Option<Vec<u8>> {
-    let text = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
-    let mut decoded = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.chunks(4) {
-        let mut bits: u32 = 0;
-        for byte in group {
-            let value = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        let whole = (bits << (6 * (4 - group.len()) + 8)).to_be_bytes();
-        decoded.extend_from_slice(match group.len() {
-            4 => &whole[..3],
-            3 => &whole[..2],
-            2 => &whole[..1],
-            _ => return None,
-        });
-    }
-    Some(decoded)
+    rrt_registry::base64::decode(text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text))
 }
 
 #[cfg(test)]
