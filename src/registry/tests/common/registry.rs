@@ -9,6 +9,8 @@ pub struct Registry {
     child: Child,
     pub address: String,
     folder: Folder,
+    /// Beside it, because it has to be there first.
+    passwords: Option<std::path::PathBuf>,
 }
 
 impl Registry {
@@ -38,7 +40,7 @@ impl Registry {
         };
         // Its log has to be read on, or it waits for that.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Registry { child, address, folder }
+        Registry { child, address, folder, passwords: None }
     }
 
     pub fn plain() -> Registry {
@@ -52,10 +54,9 @@ impl Registry {
         let made = Command::new("htpasswd").args(["-Bbn", "user", "pass:word"]).output().unwrap();
         std::fs::write(&file, &made.stdout).unwrap();
         let more = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display());
-        let registry = Registry::new("", &more);
-        let kept = registry.folder.join("htpasswd");
+        let mut registry = Registry::new("", &more);
         // The registry opens it by its name at each request.
-        std::fs::copy(&file, kept).unwrap();
+        registry.passwords = Some(file);
         registry
     }
 
@@ -73,5 +74,8 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(file) = &self.passwords {
+            let _ = std::fs::remove_file(file);
+        }
     }
 }
